@@ -1,0 +1,296 @@
+"""How intensities are measured, what is decided about them at fit, and how predict
+notices that they have changed.
+
+One pass over the images (`measure`) yields everything fit needs to know of them: a
+content hash, finiteness, ranges, sums. It is linear in the bytes and keeps a few
+numbers an image.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from skmedimg.images import ImageArray, ImageSpec
+
+# Air is -1024 HU and the densest bone about 3000: beyond lies padding and metal.
+_HU_RANGE = (-1024.0, 3071.0)
+_TAILS = (0.5, 99.5)
+_TAIL_SAMPLE = 4096
+_PATTERN_BLOCKS = 8
+
+
+@dataclass
+class Measures:
+    """What one pass over n images tells of each of them."""
+
+    digest: np.ndarray  # (n, 2) uint64, content hash of the canonical image
+    low: np.ndarray  # (n,)
+    high: np.ndarray  # (n,)
+    tails: np.ndarray  # (n, 2), .5 and 99.5 percentiles
+    total: np.ndarray  # (n, C), sum
+    squares: np.ndarray  # (n, C), sum of squares
+    pattern: np.ndarray  # (n, k), means over coarse blocks
+
+    def __getitem__(self, rows: np.ndarray) -> "Measures":
+        return Measures(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+def measure(images: ImageArray) -> Measures:
+    """Hash, range, tails, sums and coarse pattern of every image.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN, infinite, or too large for float32; says how many and where.
+    """
+    parts = [_measure_chunk(images.take(part)) for part in images.chunks()]
+    names = [f.name for f in fields(Measures)]
+    joined = Measures(
+        **{name: np.concatenate([p[name] for p in parts]) for name in names}
+    )
+    if not np.isfinite(joined.total).all():
+        raise ValueError(_where_not_finite(images, joined.total))
+    return joined
+
+
+def _measure_chunk(chunk: np.ndarray) -> dict[str, np.ndarray]:
+    chunk = np.ascontiguousarray(chunk)
+    chunk = chunk.astype(chunk.dtype.newbyteorder("="), copy=False)
+    n, channels = chunk.shape[:2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = chunk.astype(np.float32)
+        rows = x.reshape(n, channels, -1)
+        total = rows.sum(-1, dtype=np.float64)
+        pattern = _pattern(x)
+        flat = x.reshape(n, -1)
+        low, high = flat.min(1), flat.max(1)
+        # Everything is read before the squares overwrite it.
+        tails = tails_of(chunk) if np.isfinite(total).all() else np.zeros((n, 2))
+        squares = np.square(rows, out=rows).sum(-1, dtype=np.float64)
+    return {
+        "digest": np.array([_digest(image) for image in chunk]).reshape(n, 2),
+        "low": low,
+        "high": high,
+        "tails": tails,
+        "total": total,
+        "squares": squares,
+        "pattern": pattern,
+    }
+
+
+def _digest(image: np.ndarray) -> np.ndarray:
+    hashed = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+    return np.frombuffer(hashed, dtype="<u8")
+
+
+def tails_of(chunk: np.ndarray) -> np.ndarray:
+    """.5 and 99.5 percentile of each image, of shape (k, 2), from a regular sample."""
+    if chunk.dtype.itemsize == 1:
+        return np.zeros((len(chunk), 2))  # 8 bits have one scale; nobody asks
+    flat = chunk.reshape(len(chunk), -1)
+    # An odd step does not stay in the columns of an image of even width.
+    step = max(1, flat.shape[1] // _TAIL_SAMPLE) | 1
+    sample = flat[:, ::step].astype(np.float64)
+    return np.percentile(sample, _TAILS, axis=1).T
+
+
+def _pattern(x: np.ndarray) -> np.ndarray:
+    """Means over at most 8 blocks along each spatial axis, all channels together."""
+    coarse = x.mean(1) if x.shape[1] > 1 else x[:, 0]
+    for axis in range(1, coarse.ndim):
+        length = coarse.shape[axis]
+        blocks = min(_PATTERN_BLOCKS, length)
+        edges = np.linspace(0, length, blocks, endpoint=False).astype(int)
+        sums = np.add.reduceat(coarse, edges, axis=axis)
+        sizes = np.diff(edges, append=length).astype(np.float32)
+        coarse = sums / sizes.reshape((-1,) + (1,) * (coarse.ndim - axis - 1))
+    return coarse.reshape(len(x), -1)
+
+
+def _where_not_finite(images: ImageArray, total: np.ndarray) -> str:
+    bad = np.flatnonzero(~np.isfinite(total).all(1))
+    first, n_nan, n_infinite = None, 0, 0
+    for i in bad:
+        image = np.asarray(images.source[slice(i, i + 1)])[0]
+        nan, infinite = np.isnan(image), np.isinf(image)
+        n_nan, n_infinite = n_nan + int(nan.sum()), n_infinite + int(infinite.sum())
+        if first is None and (nan | infinite).any():
+            first = (int(i), *map(int, np.argwhere(nan | infinite)[0]))
+    if first is None:
+        return (
+            f"X[{bad[0]}] holds a value too large for float32 (the largest is 3.4e38): "
+            "infinity after conversion. Rescale the images."
+        )
+    return (
+        f"X contains {n_nan} NaN and {n_infinite} infinite values (inf) in {len(bad)} "
+        f"of {len(images)} images, the first at X{list(first)}. Replace them, for "
+        "example by numpy.nan_to_num, or drop these images."
+    )
+
+
+def fit_intensity(
+    images: ImageArray, rows: np.ndarray, measures: Measures, weight: np.ndarray
+) -> ImageSpec:
+    """Decide how intensities are brought to one scale, from the weighted images alone.
+
+    Parameters
+    ----------
+    images : ImageArray
+        All images.
+    rows : ndarray of shape (m,)
+        The distinct ones that count.
+    measures : Measures
+        Of these m images.
+    weight : ndarray of shape (m,)
+        Their weights.
+
+    Returns
+    -------
+    ImageSpec
+        With `intensity`, `window`, `mean`, `std`, `value_range` and the pattern set.
+    """
+    spec = images.spec
+    intensity, window = _choose(spec, measures)
+    spec = replace(spec, intensity=intensity, window=window)
+    total, squares = measures.total, measures.squares
+    if intensity != "dataset":
+        total, squares = _rescaled_sums(images, rows, spec, measures.tails)
+    pixels = np.prod(spec.size, dtype=float)
+    share = (weight / weight.sum())[:, np.newaxis]
+    mean = (share * total).sum(0) / pixels
+    variance = (share * squares).sum(0) / pixels - mean**2
+    # A constant channel (variance zero up to rounding) is centred and left unscaled.
+    flat = variance <= 1e-10 * np.maximum(mean**2, 1e-30)
+    pattern, agreement = _fit_pattern(measures.pattern, share, spec)
+    return replace(
+        spec,
+        mean=tuple(mean.tolist()),
+        std=tuple(np.sqrt(np.where(flat, 1.0, variance)).tolist()),
+        value_range=(float(measures.low.min()), float(measures.high.max())),
+        pattern=pattern,
+        pattern_agreement=agreement,
+    )
+
+
+def _choose(
+    spec: ImageSpec, measures: Measures
+) -> tuple[str, tuple[float, float] | None]:
+    if spec.tabular or np.dtype(spec.dtype).itemsize == 1:
+        return "dataset", None
+    # Only Hounsfield units put air hundreds below zero, in most images.
+    if np.median(measures.low) <= -200 and measures.high.max() < 1e5:
+        low = max(_HU_RANGE[0], float(measures.tails[:, 0].min()))
+        high = min(_HU_RANGE[1], float(measures.tails[:, 1].max()))
+        return ("window", (low, high)) if low < high else ("dataset", None)
+    width = measures.tails[:, 1] - measures.tails[:, 0]
+    if width.max() > 3 * np.median(width) > 0:
+        return "percentile", None
+    return "dataset", None
+
+
+def _rescaled_sums(
+    images: ImageArray, rows: np.ndarray, spec: ImageSpec, tails: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    totals, squares = [], []
+    for row, tail in zip(rows, tails, strict=True):
+        x = images.take(np.array([row])).astype(np.float64)
+        if spec.window is not None:
+            x = np.clip(x, *spec.window)
+        else:
+            x = (np.clip(x, *tail) - tail[0]) / (np.ptp(tail) or 1.0)
+        flat = x.reshape(spec.channels, -1)
+        totals.append(flat.sum(1))
+        squares.append(np.square(flat).sum(1))
+    return np.array(totals), np.array(squares)
+
+
+def _fit_pattern(
+    pattern: np.ndarray, share: np.ndarray, spec: ImageSpec
+) -> tuple[tuple[float, ...], tuple[float, float] | None]:
+    if spec.tabular or len(pattern) < 2:
+        return (), None
+    mean = (share * pattern).sum(0)
+    agreement = _agreement(pattern, mean)
+    centre = float((share[:, 0] * agreement).sum())
+    spread = float(np.sqrt((share[:, 0] * (agreement - centre) ** 2).sum()))
+    return tuple(mean.tolist()), (centre, spread)
+
+
+def _agreement(pattern: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Correlation of each coarse image with the mean one; 0 for a constant one."""
+    x = pattern - pattern.mean(1, keepdims=True)
+    m = mean - mean.mean()
+    norm = np.sqrt((x**2).sum(1) * (m**2).sum())
+    return np.divide(x @ m, norm, out=np.zeros(len(x)), where=norm > 0)
+
+
+class ShiftMonitor:
+    """Collects the range and pattern of the images to predict; warns when far off."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        self.spec = spec
+        self.low, self.high = np.inf, -np.inf
+        self.agreement: list[np.ndarray] = []
+
+    def update(self, chunk: np.ndarray) -> None:
+        """Take note of a chunk of shape (k, C, *size)."""
+        self.low = min(self.low, float(chunk.min()))
+        self.high = max(self.high, float(chunk.max()))
+        if self.spec.pattern:
+            pattern = _pattern(chunk.astype(np.float32))
+            self.agreement.append(_agreement(pattern, np.array(self.spec.pattern)))
+
+    def warn(self) -> None:
+        """Warn if values or polarity are far from those of the training images."""
+        low, high = self.spec.value_range or (self.low, self.high)
+        width = high - low
+        shown = (
+            f"X has values from {self.low:g} to {self.high:g}, the training images had "
+            f"{low:g} to {high:g}"
+        )
+        too_wide = self.low < low - width or self.high > high + width
+        too_narrow = 0 < self.high - self.low < 0.02 * width
+        if width > 0 and (too_wide or too_narrow):
+            warnings.warn(
+                f"{shown}: bring them to the same unit and scale first, or the "
+                "predictions mean little.",
+                UserWarning,
+                stacklevel=4,
+            )
+        if self._inverted():
+            warnings.warn(
+                f"{shown}; bright and dark look exchanged (the mean images correlate "
+                "negatively). Invert X if its files are MONOCHROME1, for example.",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    def _inverted(self) -> bool:
+        if not self.agreement or self.spec.pattern_agreement is None:
+            return False
+        centre, spread = self.spec.pattern_agreement
+        agreement = np.concatenate(self.agreement)
+        # Only where training images share a clear pattern does its absence say much.
+        limit = centre - 4 * spread / np.sqrt(len(agreement))
+        return centre > 0.3 and agreement.mean() < min(-0.2, limit)
+
+
+def windows_of(spec: ImageSpec, chunk: np.ndarray) -> np.ndarray | None:
+    """Lower and upper end for each image of `chunk` where images are scaled one by one.
+
+    Returns
+    -------
+    ndarray of shape (k, 2) or None
+        None unless ``spec.intensity == "percentile"``.
+    """
+    if spec.intensity != "percentile":
+        return None
+    return tails_of(np.ascontiguousarray(chunk))
+
+
+def groups_of(X: object, groups: Sequence | np.ndarray | None) -> object:
+    """`groups`, or those that X carries."""
+    return getattr(X, "groups", None) if groups is None else groups

@@ -1,0 +1,471 @@
+"""The one subclass of skorch's NeuralNet: training step, schedule, precision, history.
+
+One loop (`run_single_epoch`) serves training and validation: it is given the step. No
+value is read back from the device inside an epoch.
+"""
+
+import copy
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, EarlyStopping
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
+
+from skmedimg._feed import Feed
+from skmedimg.architectures._layers import Network
+from skmedimg.exceptions import NonFiniteLossError
+
+_GLOBAL_GENERATOR = threading.Lock()
+_FOCAL_GAMMA = 2.0
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Let code that draws from torch's global generators draw from `generator`.
+
+    The global generators (the CPU's, and the GPU's for a generator there) come back as
+    they were. A lock keeps threads from seeing each other's stand-in.
+    """
+    if generator.device.type == "cuda":
+        torch.cuda.init()
+        standard = torch.cuda.default_generators[generator.device.index or 0]
+    else:
+        standard = torch.default_generator
+    with _GLOBAL_GENERATOR:
+        before = standard.get_state()
+        standard.set_state(generator.get_state())
+        try:
+            yield
+        finally:
+            generator.set_state(standard.get_state())
+            standard.set_state(before)
+
+
+class ClassificationLoss(nn.Module):
+    """Loss of every target on its own, before weighting.
+
+    Parameters
+    ----------
+    kind : {"softmax", "sigmoid"}
+        "softmax": one class an image, target (n,) of class indices, logits (n, K).
+        "sigmoid": target (n,) or (n, L) of 0 and 1, logits (n, 1) or (n, L).
+    loss : {"cross_entropy", "focal"}, default="cross_entropy"
+        "focal" multiplies the cross-entropy by (1 - p)^2, p the probability of the true
+        class (Lin et al., ICCV 2017).
+    label_smoothing : float, default=0.0
+        Share of the target that is spread evenly over the classes.
+    """
+
+    def __init__(
+        self, kind: str, loss: str = "cross_entropy", label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.kind, self.loss, self.label_smoothing = kind, loss, label_smoothing
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        logits = logits.float()
+        smooth = self.label_smoothing
+        if self.kind == "sigmoid":
+            logits = logits.view(target.shape)
+            soft = target * (1 - smooth) + smooth / 2
+            loss = binary_cross_entropy_with_logits(logits, soft, reduction="none")
+            p_true = torch.sigmoid(logits * (2 * target - 1))
+        else:
+            log_p = log_softmax(logits, dim=1)
+            log_p_true = log_p.gather(1, target[:, None])[:, 0]
+            loss = -(1 - smooth) * log_p_true - smooth * log_p.mean(1)
+            p_true = log_p_true.exp()
+        return loss * (1 - p_true) ** _FOCAL_GAMMA if self.loss == "focal" else loss
+
+
+def probabilities(logits: torch.Tensor, kind: str, n_outputs: int) -> torch.Tensor:
+    """Class (label) probabilities in double precision, two columns for one logit."""
+    logits = logits.double()
+    if kind == "softmax":
+        return logits.softmax(1)
+    p = torch.sigmoid(logits)
+    return torch.cat([torch.sigmoid(-logits), p], 1) if n_outputs == 1 else p
+
+
+def schedule_factor(schedule: str, progress: float) -> float:
+    """Factor on the learning rate after a share `progress` of all steps.
+
+    "one_cycle" rises linearly over the first fifth and falls along a cosine to zero
+    (Smith & Topin, 2018); "cosine" only falls (Loshchilov & Hutter, ICLR 2017).
+    """
+    if schedule == "constant":
+        return 1.0
+    rise = 0.2 if schedule == "one_cycle" else 0.0
+    if progress < rise:
+        return 0.05 + 0.95 * progress / rise
+    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
+
+
+def make_optimizer(
+    module: nn.Module, lr: float, *, optimizer: Any, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Optimizer by name or class; only weights decay, not biases and norms.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network whose parameters to optimise.
+    lr : float
+        Learning rate.
+    optimizer : {"adamw", "adam", "sgd", "rmsprop"} or type
+        "sgd" has Nesterov momentum .9; "rmsprop" has Keras' rho .9 and epsilon 1e-7.
+    weight_decay : float
+        Decoupled for "adamw", an L2 penalty for the others.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise ValueError(
+            f"architecture gave a {type(module).__name__} without parameters to train."
+        )
+    fused = parameters[0].device.type in {"cpu", "cuda"}
+    if optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, fused=fused)
+    if optimizer == "adam":
+        return torch.optim.Adam(groups, lr=lr, fused=fused)
+    if optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=fused)
+    if optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, eps=1e-7)
+    return optimizer(groups, lr=lr)
+
+
+class ImageNet(NeuralNetClassifier):
+    """A skorch net for prepared images; `CNNImageClassifier.net_` is one.
+
+    It works by itself on prepared tensors: float32 of shape (n, C, *spatial), clipped
+    or scaled and standardised as `image_spec_` records. `predict_proba` then gives
+    class probabilities and `predict` indices into `classes_`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Network that gives logits.
+    criterion : ClassificationLoss
+        Loss of every target.
+    n_outputs : int
+        Logits an image.
+    augment : callable or None
+        ``augment(batch, generator)`` gives the batch to train on.
+    schedule : {"one_cycle", "cosine", "constant"}
+        Course of the learning rate over `horizon` epochs.
+    horizon : int
+        Epochs that the schedule is laid out for.
+    l1 : float
+        Factor of the sum of absolute weights in the loss.
+    precision : torch.dtype
+        Type that the module computes in.
+    patience : int or None
+        Epochs without a better validation loss before training stops.
+    seed : int
+        Of the generators of dropout and augmentation.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        criterion: nn.Module,
+        n_outputs: int = 1,
+        augment: Callable[..., torch.Tensor] | None = None,
+        schedule: str = "constant",
+        horizon: int = 1,
+        l1: float = 0.0,
+        precision: torch.dtype = torch.float32,
+        patience: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, criterion=criterion, train_split=None, **kwargs)
+        self.n_outputs = n_outputs
+        self.augment = augment
+        self.schedule = schedule
+        self.horizon = horizon
+        self.l1 = l1
+        self.precision = precision
+        self.patience = patience
+        self.seed = seed
+
+    # -- what skorch asks for ------------------------------------------------------
+
+    @property
+    def _default_callbacks(self) -> list:
+        return []
+
+    def initialize_module(self) -> "ImageNet":
+        """Take the module as it is: the estimator has built it."""
+        self.module_ = self.module
+        return self
+
+    def initialize_criterion(self) -> "ImageNet":
+        """Take the loss as it is."""
+        self.criterion_ = self.criterion
+        return self
+
+    def initialize_optimizer(self, triggered_directly: Any = None) -> "ImageNet":
+        """Make the optimizer from parameter groups: biases and norms do not decay."""
+        self.optimizer_ = self.optimizer(self.module_, self.lr)
+        return self
+
+    def check_data(self, X: Any, y: Any = None) -> None:
+        """Feeds have been checked by the estimator."""
+
+    def get_dataset(self, X: Any, y: Any = None) -> Any:
+        """Prepared tensors are their own data set."""
+        return X
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Slices of a prepared tensor, as (batch, None)."""
+        prepared = torch.as_tensor(dataset, dtype=torch.float32)
+        return ((part, None) for part in prepared.split(self.batch_size))
+
+    def _get_predict_nonlinearity(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda z: probabilities(z, self.criterion_.kind, self.n_outputs)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Indices of the most probable class, or label indicators."""
+        proba = self.predict_proba(X)
+        if self.criterion_.kind == "sigmoid" and self.n_outputs > 1:
+            return (proba > 0.5).astype(int)
+        return proba.argmax(axis=1)
+
+    # -- training ------------------------------------------------------------------
+
+    def start_generators(self) -> None:
+        """Give augmentation and dropout a generator seeded by `seed`."""
+        self.generator_ = torch.Generator(device=self.device).manual_seed(self.seed)
+
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any
+    ) -> "ImageNet":
+        """Train on feeds for `max_epochs` more epochs; Ctrl-C propagates."""
+        if not self.initialized_:
+            self.initialize()
+        module = self.module_
+        self.start_generators()
+        if isinstance(module, Network):
+            module.set_generator(self.generator_)
+        self.notify("on_train_begin", X=X, y=y)
+        try:
+            self.fit_loop(X, fit_params.get("valid"))
+        finally:
+            if isinstance(module, Network):
+                module.set_generator(None)
+            del self.generator_
+            module.eval()
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def fit_loop(
+        self, X: Feed, y: Feed | None = None, epochs: int | None = None, **_: Any
+    ) -> "ImageNet":
+        """Train on the feed `X`, validating on the feed `y` after every epoch."""
+        sides = {"dataset_train": X, "dataset_valid": y}
+        self.best_: tuple[float, int, dict] = (math.inf, 0, {})
+        self.step_, self.n_steps_ = 0, max(1, self.horizon * X.n_batches)
+        for epoch in range(epochs or self.max_epochs):
+            self.notify("on_epoch_begin", **sides)
+            start = time.perf_counter()
+            self.run_single_epoch(X, True, "train", self.train_step)
+            self.run_single_epoch(y, False, "valid", self.validation_step)
+            self._record(X, time.perf_counter() - start)
+            self._keep_best(epoch)
+            try:
+                self.notify("on_epoch_end", **sides)
+            except KeyboardInterrupt:
+                if self._callback_stopped():
+                    break
+                raise
+            if self.patience is not None and epoch - self.best_[1] >= self.patience:
+                break
+        if self.best_[2]:
+            self.module_.load_state_dict(self.best_[2])
+        del self.best_, self.step_, self.n_steps_
+        return self
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Any, **_: Any
+    ) -> None:
+        """One pass over a feed; the losses stay on the device until its end."""
+        if iterator is None:
+            return
+        start_state = self._snapshot() if training else {}
+        self._set_training(training)
+        listeners = self._batch_listeners()
+        losses, sizes, correct = [], [], []
+        for batch in iterator:
+            if listeners:
+                pair = batch[:2]
+                self.notify("on_batch_begin", batch=pair, training=training)
+            loss, y_pred = step_fn(batch)
+            losses.append(loss)
+            sizes.append(len(batch[0]))
+            if not training:
+                correct.append(self._correct(y_pred, batch))
+            if listeners:
+                step = {"loss": loss, "y_pred": y_pred}
+                self.notify("on_batch_end", batch=pair, training=training, **step)
+        values = torch.stack(losses).double().cpu().numpy()
+        if training and not np.isfinite(values).all():
+            self._stop_at(int(np.argmin(np.isfinite(values))), start_state)
+        self.history.record(f"{prefix}_loss", float(np.average(values, weights=sizes)))
+        if correct:
+            hits = torch.stack(correct).double().sum(0).cpu().numpy()
+            self.history.record(f"{prefix}_acc", float(hits[0] / hits[1]))
+
+    def train_step(self, batch: Any, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step of the optimizer."""
+        x, y, w = batch
+        self._schedule()
+        self.optimizer_.zero_grad(set_to_none=True)
+        if self.augment is not None:
+            x = self.augment(x, self.generator_)
+        y_pred = self.infer(x)
+        loss = self._weighted_loss(y_pred, y, w)
+        penalised = loss + self.l1 * self._absolute_weights() if self.l1 else loss
+        penalised.backward()
+        if self._listens("on_grad_computed"):
+            self.notify(
+                "on_grad_computed",
+                named_parameters=self.module_.named_parameters(),
+                batch=(x, y),
+                training=True,
+            )
+        self.optimizer_.step()
+        return loss.detach(), y_pred.detach()
+
+    def validation_step(
+        self, batch: Any, **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and logits of a batch, without a gradient."""
+        x, y, w = batch
+        with torch.inference_mode():
+            y_pred = self.infer(x)
+            return self._weighted_loss(y_pred, y, w), y_pred
+
+    def infer(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
+        """Logits of a batch of prepared images."""
+        x = x.to(self.device)
+        autocast = torch.autocast(
+            x.device.type,
+            dtype=self.precision,
+            enabled=self.precision != torch.float32,
+        )
+        module = self.module_
+        with autocast:
+            if isinstance(module, Network) or not module.training:
+                return module(x)
+            with drawing_from(self.generator_):
+                return module(x)
+
+    def _weighted_loss(
+        self, y_pred: torch.Tensor, y: torch.Tensor, w: torch.Tensor
+    ) -> torch.Tensor:
+        return (self.criterion_(y_pred, y) * w).mean()
+
+    def _absolute_weights(self) -> torch.Tensor:
+        weights = [p.abs().sum() for p in self.module_.parameters() if p.ndim > 1]
+        return torch.stack(weights).sum()
+
+    def _schedule(self) -> None:
+        factor = schedule_factor(self.schedule, min(self.step_ / self.n_steps_, 1.0))
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.lr * factor
+        self.step_ += 1
+
+    def _correct(self, y_pred: torch.Tensor, batch: Any) -> torch.Tensor:
+        """Weight of the right answers and of all, as a pair."""
+        _, y, w = batch
+        if self.criterion_.kind == "sigmoid":
+            right = (y_pred.view(y.shape) > 0) == (y > 0.5)
+        else:
+            right = y_pred.argmax(1) == y
+        return torch.stack([(right * w).sum(), w.sum()])
+
+    # -- between epochs --------------------------------------------------------------
+
+    def _record(self, feed: Feed, seconds: float) -> None:
+        self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
+        self.history.record("seconds", seconds)
+        self.history.record("images_per_second", len(feed) / seconds)
+        if self.verbose:
+            shown = self.history[-1]
+            keys = ["train_loss", "valid_loss", "valid_acc", "seconds"]
+            values = [f"{k} {shown[k]:.4f}" for k in keys if k in shown]
+            print(f"epoch {shown['epoch']:4d}  {'  '.join(values)}")
+
+    def _keep_best(self, epoch: int) -> None:
+        if self.patience is None:
+            return
+        loss = self.history[-1, "valid_loss"]
+        if loss < self.best_[0]:
+            self.best_ = (loss, epoch, self._snapshot())
+
+    def _snapshot(self) -> dict[str, torch.Tensor]:
+        state = self.module_.state_dict()
+        return {name: value.detach().clone() for name, value in state.items()}
+
+    def _stop_at(self, batch: int, last_finite: dict[str, torch.Tensor]) -> None:
+        epoch = self.history[-1, "epoch"]
+        module = copy.deepcopy(self.module_)
+        module.load_state_dict(last_finite)
+        module.eval()
+        raise NonFiniteLossError(
+            f"The loss became NaN or infinite in epoch {epoch}, batch {batch + 1}: "
+            f"training has diverged. Lower lr (it is {self.lr:g}) or check the images. "
+            "The network with the last finite weights is this error's `module`.",
+            epoch=epoch,
+            batch=batch + 1,
+            module=module,
+        )
+
+    def _listens(self, hook: str) -> bool:
+        standard = getattr(Callback, hook)
+        return any(getattr(type(cb), hook) is not standard for _, cb in self.callbacks_)
+
+    def _batch_listeners(self) -> bool:
+        return self._listens("on_batch_begin") or self._listens("on_batch_end")
+
+    def _callback_stopped(self) -> bool:
+        """Whether skorch's EarlyStopping raised the KeyboardInterrupt, not the user."""
+        return any(
+            isinstance(cb, EarlyStopping) and cb.misses_ >= cb.patience
+            for _, cb in self.callbacks_
+        )
+
+    # -- pickling --------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights travel in main memory, so that a machine without a GPU can load."""
+        state = self.__dict__.copy()
+        if torch.device(self.device).type != "cpu":
+            module = copy.deepcopy(self.module_).to("cpu")
+            state["module"] = state["module_"] = module
+            state["optimizer_"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        kind = torch.device(self.device).type
+        if kind != "cpu":
+            if kind == "cuda" and not torch.cuda.is_available():
+                self.device = "cpu"
+            self.module_.to(self.device)
+            self.initialize_optimizer()

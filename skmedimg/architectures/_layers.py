@@ -1,0 +1,77 @@
+"""Pieces that every family shares: layers by number of axes, activations, dropout."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MAX_POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+
+
+class Network(nn.Module):
+    """Base of the families built here; marks that dropout has a generator of its own.
+
+    Subclasses give ``forward_features`` (images to feature maps) and
+    ``forward_head`` (feature maps to logits, or to the features before the last
+    layer with ``pre_logits=True``), as timm names them.
+    """
+
+    head: nn.Linear
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def set_generator(self, generator: torch.Generator | None) -> None:
+        """Make every dropout layer draw from `generator` (None: torch's global one)."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+
+
+class Dropout(nn.Module):
+    """`torch.nn.Dropout` with a generator, so that no global state is moved."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return x
+        keep = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        return x * keep.div_(1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def global_average(x: torch.Tensor) -> torch.Tensor:
+    """Mean over the spatial axes: (n, F, *spatial) to (n, F)."""
+    return x.flatten(2).mean(2)
+
+
+def check_image_size(image_size: Sequence[int] | None, dims: int) -> tuple[int, ...]:
+    """Spatial size as a tuple of `dims` positive integers."""
+    if image_size is None or len(image_size) != dims or min(image_size) < 1:
+        raise ValueError(
+            f"image_size={image_size!r}: this network needs the size of its images, "
+            f"{dims} positive integers."
+        )
+    return tuple(int(s) for s in image_size)

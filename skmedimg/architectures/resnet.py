@@ -1,0 +1,203 @@
+"""The residual family, in two and three dimensions from the same code."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import nn
+
+from skmedimg.architectures._layers import (
+    ACTIVATIONS,
+    BATCH_NORM,
+    CONV,
+    MAX_POOL,
+    Dropout,
+    Network,
+    global_average,
+)
+
+
+class ResNet(BaseEstimator):
+    """Residual network of any width and depth, for images of any size.
+
+    Parameters
+    ----------
+    width : int, default=16
+        Filters of the first stage; each further stage doubles them.
+    depth : int or "auto", default="auto"
+        Number of stages. Each but the first halves the image. "auto" goes on until
+        the longest axis has at most 7 pixels, and never beyond 5 stages.
+    blocks : int, default=1
+        Residual blocks in a stage.
+    activation : {"relu", "leaky_relu", "elu", "silu", "gelu"}, default="relu"
+        Non-linearity.
+    dropout : float, default=0.0
+        Share of the pooled features that is dropped while training.
+    stem : {"auto", "small", "large"}, default="auto"
+        First layer: "small" is a 3-wide convolution that keeps every pixel, "large" a
+        7-wide one with stride 2 followed by a max pool. "auto" takes "large" from 128
+        pixels on (64 voxels in 3-D); at 28 pixels it would throw detail away.
+
+    References
+    ----------
+    He et al., "Identity mappings in deep residual networks", ECCV 2016.
+
+    Examples
+    --------
+    >>> from skmedimg.architectures import ResNet
+    >>> net = ResNet(width=8).build(1, 3, spatial_dims=2, image_size=(28, 28))
+    >>> sum(p.numel() for p in net.parameters())
+    19315
+    """
+
+    _parameter_constraints = {
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "depth": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "blocks": [Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "stem": [StrOptions({"auto", "small", "large"})],
+    }
+
+    def __init__(
+        self,
+        width: int = 16,
+        *,
+        depth: int | str = "auto",
+        blocks: int = 1,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        stem: str = "auto",
+    ) -> None:
+        self.width = width
+        self.depth = depth
+        self.blocks = blocks
+        self.activation = activation
+        self.dropout = dropout
+        self.stem = stem
+
+    def build(
+        self,
+        in_channels: int,
+        n_outputs: int,
+        spatial_dims: int,
+        image_size: Sequence[int] | None = None,
+    ) -> nn.Module:
+        """Make the network.
+
+        Parameters
+        ----------
+        in_channels : int
+            Channels of the images.
+        n_outputs : int
+            Logits per image.
+        spatial_dims : {2, 3}
+            Axes of an image.
+        image_size : sequence of int, default=None
+            Pixels along each axis; needed only where `depth` or `stem` is "auto",
+            which take 28 pixels without it.
+
+        Returns
+        -------
+        torch.nn.Module
+            Takes float tensors of shape (n, in_channels, *image_size), gives logits of
+            shape (n, n_outputs).
+        """
+        self._validate_params()
+        size = max(image_size) if image_size is not None else 28
+        large = self.stem == "large" or (
+            self.stem == "auto" and size >= (128 if spatial_dims == 2 else 64)
+        )
+        depth = self.depth
+        if depth == "auto":
+            halvings = math.ceil(math.log2(max(size / (4 if large else 1) / 7, 1)))
+            depth = min(1 + halvings, 5)
+        return ResNetModule(
+            in_channels,
+            n_outputs,
+            spatial_dims,
+            widths=[self.width * 2**i for i in range(int(depth))],
+            blocks=self.blocks,
+            activation=self.activation,
+            dropout=self.dropout,
+            large_stem=large,
+        )
+
+
+class ResNetModule(Network):
+    """The module behind `ResNet`: stem, stages of residual blocks, pooled linear head."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        n_outputs: int,
+        spatial_dims: int,
+        *,
+        widths: Sequence[int],
+        blocks: int,
+        activation: str,
+        dropout: float,
+        large_stem: bool,
+    ) -> None:
+        super().__init__()
+        dims, act = spatial_dims, ACTIVATIONS[activation]
+        kernel, stride = (7, 2) if large_stem else (3, 1)
+        stem: list[nn.Module] = [
+            CONV[dims](in_channels, widths[0], kernel, stride, kernel // 2, bias=False),
+            BATCH_NORM[dims](widths[0]),
+            act(),
+        ]
+        if large_stem:
+            stem.append(MAX_POOL[dims](3, 2, 1))
+        self.stem = nn.Sequential(*stem)
+        stages: list[nn.Module] = []
+        previous = widths[0]
+        for i, width in enumerate(widths):
+            for block in range(blocks):
+                step = 2 if i > 0 and block == 0 else 1
+                stages.append(_Block(previous, width, step, dims, act))
+                previous = width
+        self.stages = nn.Sequential(*stages)
+        self.dropout = Dropout(dropout)
+        self.head = nn.Linear(previous, n_outputs)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            if isinstance(module, _Block):
+                # Each block starts as the identity: training starts as a shallow net.
+                nn.init.zeros_(module.norm2.weight)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.stages(self.stem(x))
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        pooled = global_average(x)
+        return pooled if pre_logits else self.head(self.dropout(pooled))
+
+
+class _Block(nn.Module):
+    """Two convolutions and a shortcut, which is projected where shapes change."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dims: int, act) -> None:
+        super().__init__()
+        self.conv1 = CONV[dims](inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = BATCH_NORM[dims](outputs)
+        self.conv2 = CONV[dims](outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = BATCH_NORM[dims](outputs)
+        self.act = act()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                CONV[dims](inputs, outputs, 1, stride, bias=False),
+                BATCH_NORM[dims](outputs),
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act(self.norm1(self.conv1(x)))
+        return self.act(self.norm2(self.conv2(y)) + self.shortcut(x))

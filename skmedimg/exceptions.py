@@ -1,0 +1,23 @@
+"""Errors that a scikit-learn user already knows how to catch."""
+
+from typing import Any
+
+
+class NonFiniteLossError(ValueError):
+    """Training stopped because the loss became NaN or infinite.
+
+    Attributes
+    ----------
+    epoch : int
+        Epoch in which it happened, counted from 1.
+    batch : int
+        First batch of that epoch with a non-finite loss, counted from 1.
+    module : torch.nn.Module
+        The network with the last finite weights: those the epoch began with.
+    """
+
+    def __init__(self, message: str, *, epoch: int, batch: int, module: Any) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.batch = batch
+        self.module = module

@@ -1,0 +1,76 @@
+"""Splitters that keep patients apart, also where only the images know the patients."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+
+class PatientKFold(StratifiedGroupKFold):
+    """Stratified k-fold in which no patient is on both sides.
+
+    `sklearn.model_selection.StratifiedGroupKFold`, with one addition: without `groups`
+    it takes those that the images carry (`skmedimg.io.ImageSequence`), so that
+    ``cross_validate(clf, X, y, cv=PatientKFold(5))`` needs nothing else.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds, at least 2.
+    shuffle : bool, default=False
+        Whether to shuffle patients of equal class distribution first.
+    random_state : int, RandomState instance or None, default=None
+        Decides the shuffling; only with ``shuffle=True``.
+
+    See Also
+    --------
+    sklearn.model_selection.StratifiedGroupKFold : The same for explicit groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmedimg.io import ImageSequence
+    >>> from skmedimg.model_selection import PatientKFold
+    >>> patients = np.repeat(np.arange(6), 2)
+    >>> X = ImageSequence.from_array(np.zeros((12, 8, 8)), groups=patients)
+    >>> y = np.tile([0, 0, 1, 1], 3)
+    >>> for train, test in PatientKFold(3).split(X, y):
+    ...     print(sorted(set(patients[test])))
+    [0, 1]
+    [2, 3]
+    [4, 5]
+    """
+
+    def split(
+        self, X: Any, y: Any, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Generate indices of training and test images.
+
+        Parameters
+        ----------
+        X : ImageSequence or array-like of shape (n, …)
+            Images.
+        y : array-like of shape (n,)
+            Labels, for the stratification.
+        groups : array-like of shape (n,), default=None
+            Patient of each image; None takes ``X.groups``.
+
+        Yields
+        ------
+        train, test : ndarray
+            Indices of the images of each side.
+
+        Raises
+        ------
+        ValueError
+            If there are no groups in either place.
+        """
+        if groups is None:
+            groups = getattr(X, "groups", None)
+        if groups is None:
+            raise ValueError(
+                "PatientKFold needs to know the patients: pass groups=, or X as "
+                "ImageSequence.from_array(X, groups=...)."
+            )
+        return super().split(X, y, groups)
