@@ -1,5 +1,4 @@
-"""What the image estimators share: parameters, the table of contents of fit, and the
-one path from images to logits."""
+"""What the image estimators share: the steps of fit, one path from images to logits."""
 
 import copy
 import math
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +32,13 @@ from skmedimg._net import ClassificationLoss, ImageNet, make_optimizer
 from skmedimg.architectures import make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation
-from skmedimg.images import ImageArray, ImageSpec, as_image_source, check_numeric
+from skmedimg.images import (
+    ImageArray,
+    ImageSpec,
+    as_image_source,
+    check_numeric,
+    groups_of,
+)
 
 _LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
 _PRECISIONS = {
@@ -48,7 +53,7 @@ _SLICE_ELEMENTS = 1 << 20
 class BaseImageEstimator(BaseEstimator):
     """Base of the image estimators; see `CNNImageClassifier` for the parameters."""
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "architecture": [str, HasMethods("build"), callable, nn.Module],
         "weights": [str, os.PathLike, Mapping, FrozenEstimator, None],
         "image_shape": ["array-like", None],
@@ -61,8 +66,14 @@ class BaseImageEstimator(BaseEstimator):
             callable,
             None,
         ],
-        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_epochs": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "batch_size": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "optimizer": [StrOptions(set(_LEARNING_RATES)), callable],
         "schedule": [StrOptions({"one_cycle", "cosine", "constant"})],
@@ -81,7 +92,14 @@ class BaseImageEstimator(BaseEstimator):
 
     # Requested by default: with metadata routing on, searches, calibration and
     # pipelines then deliver the groups without being told.
-    __metadata_request__fit = {"groups": True}
+    __metadata_request__fit: ClassVar[dict] = {"groups": True}
+
+    image_spec_: ImageSpec
+    net_: ImageNet
+    module_: nn.Module
+    device_: str
+    classes_: np.ndarray
+    _n_outputs: int
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -127,12 +145,12 @@ class BaseImageEstimator(BaseEstimator):
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Leave the estimator as it was if anything fails, Ctrl-C included."""
-        before = dict(vars(self))
+        before = self.__dict__.copy()
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
 
     def _prepare(
@@ -175,16 +193,15 @@ class BaseImageEstimator(BaseEstimator):
 
     def _check_images(self, X: Any, *, reset: bool) -> ImageArray:
         """Read X as images of the layout of fit; scikit-learn's own checks included."""
-        groups = getattr(X, "groups", None)
+        groups = groups_of(X)
         size = _check_shape_parameter("image_size", self.image_size)
-        if not hasattr(X, "iloc") or X.ndim == 1 or X.shape[1] == 1:
-            X = as_image_source(X, size)
-        if isinstance(X, np.ndarray) and X.ndim > 2 or not _has_two_axes(X):
-            X = check_numeric(X) if not _is_sequence(X) else X
-        else:
+        X = as_image_source(X, size)
+        if X.ndim <= 2:
             X = validate_data(
                 self, X, dtype="numeric", ensure_all_finite=False, reset=reset
             )
+        elif isinstance(X, np.ndarray):
+            X = check_numeric(X)
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X has dtype {X.dtype}; images need numbers.")
         if X.ndim > 2:
@@ -269,7 +286,7 @@ class BaseImageEstimator(BaseEstimator):
         goes_on: bool,
         **course: Any,
     ) -> ImageNet:
-        """A skorch net ready to train: a new one, or the fitted one with its weights."""
+        """A skorch net ready to train: new, or with the fitted weights."""
         self.device_ = _check_device(self.device)
         device = torch.device(self.device_)
         spec = self.image_spec_
@@ -292,7 +309,7 @@ class BaseImageEstimator(BaseEstimator):
             "patience": self.n_iter_no_change if self.early_stopping else None,
         } | course
         net = ImageNet(
-            module.to(device, memory_format=_memory_format(spec)),
+            _channels_last(module, spec.spatial_dims).to(device),
             criterion=criterion,
             n_outputs=self._n_outputs,
             optimizer=partial(
@@ -383,14 +400,16 @@ class BaseImageEstimator(BaseEstimator):
         seed: int,
     ) -> tuple[Feed, Feed | None]:
         target, weight = self._loss_targets(data)
-        shared = {"batch_size": batch_size, "device": torch.device(self.device_)}
-        mean = weight[train].mean()
+        make_feed = partial(
+            Feed, data, batch_size=batch_size, device=torch.device(self.device_)
+        )
+        scaled = weight / weight[train].mean()
         shuffler = np.random.default_rng(seed)
-        feed = Feed(data, train, target, weight / mean, rng=shuffler, **shared)
+        feed = make_feed(index=train, target=target, weight=scaled, rng=shuffler)
         if valid is None:
             return feed, None
-        mean = weight[valid].mean() or 1.0
-        return feed, Feed(data, valid, target, weight / mean, **shared)
+        scaled = weight / (weight[valid].mean() or 1.0)
+        return feed, make_feed(index=valid, target=target, weight=scaled)
 
     def _partial_fit(self, data: TrainingSet, first: bool) -> None:
         """One epoch at a constant rate, going on with the state of the optimizer."""
@@ -414,7 +433,9 @@ class BaseImageEstimator(BaseEstimator):
         )
         if state is not None:
             net.optimizer_.load_state_dict(state)
-        net.partial_fit(self._feeds(data, everything, None, int(batch_size), seeds[1])[0])
+        net.partial_fit(
+            self._feeds(data, everything, None, int(batch_size), seeds[1])[0]
+        )
         self._publish(net, data, keep_optimizer=True)
 
     def _publish(
@@ -435,9 +456,9 @@ class BaseImageEstimator(BaseEstimator):
     # -- from images to numbers --------------------------------------------------------
 
     def _logits(self, X: Any) -> np.ndarray:
-        """Logits of shape (n, n_outputs), double precision."""
+        """Logits of shape (n, n_outputs), in the single precision of the network."""
         check_is_fitted(self)
-        return self._forward(X, self.module_).astype(np.float64)
+        return self._forward(X, self.module_)
 
     def embed(self, X: Any) -> np.ndarray:
         """Features before the last layer.
@@ -507,26 +528,15 @@ def auto_epochs(n_images: int) -> int:
 
 
 def auto_batch_size(n_images: int) -> int:
-    """Batch size by the number of distinct images: at least about ten steps an epoch."""
+    """Batch size by the number of distinct images: about ten steps an epoch or more."""
     return int(np.clip(2 ** round(math.log2(max(n_images, 1) / 16)), 16, 64))
-
-
-def _is_sequence(X: Any) -> bool:
-    from skmedimg.io import ImageSequence
-
-    return isinstance(X, ImageSequence)
-
-
-def _has_two_axes(X: Any) -> bool:
-    """Whether scikit-learn's own validation understands X."""
-    return not _is_sequence(X) and len(np.shape(X) if not hasattr(X, "shape") else X.shape) <= 2
 
 
 def _check_shape_parameter(name: str, value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
     shape = tuple(value) if np.ndim(value) == 1 else ()
-    if not shape or not all(isinstance(s, Integral) and s > 0 for s in shape):
+    if not shape or not all(isinstance(s, Integral) and int(s) > 0 for s in shape):
         raise ValueError(
             f"{name}={value!r} must be a sequence of positive integers, for example "
             "(28, 28)."
@@ -576,9 +586,14 @@ def _check_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def _memory_format(spec: ImageSpec) -> torch.memory_format:
+def _channels_last(module: nn.Module, dims: int) -> nn.Module:
+    """Store the filters of convolutions as channels last, in place."""
     # 1.2 to 1.5 times faster on a CPU for these nets.
-    return torch.channels_last if spec.spatial_dims == 2 else torch.channels_last_3d
+    memory = torch.channels_last if dims == 2 else torch.channels_last_3d
+    for parameter in module.parameters():
+        if parameter.ndim == dims + 2:
+            parameter.data = parameter.data.contiguous(memory_format=memory)
+    return module
 
 
 def _load_weights(module: nn.Module, weights: Any) -> None:
@@ -612,8 +627,8 @@ def _input_of_last_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
     if not linear:
         raise ValueError(
-            "embed needs a network with a torch.nn.Linear layer, or with forward_features and "
-            f"forward_head; {type(module).__name__} has neither."
+            "embed needs a network with a torch.nn.Linear layer; "
+            f"{type(module).__name__} has none."
         )
     caught: list[torch.Tensor] = []
     handle = linear[-1].register_forward_pre_hook(

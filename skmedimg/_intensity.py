@@ -1,5 +1,4 @@
-"""How intensities are measured, what is decided about them at fit, and how predict
-notices that they have changed.
+"""How intensities are measured, decided upon at fit, and compared at predict.
 
 One pass over the images (`measure`) yields everything fit needs to know of them: a
 content hash, finiteness, ranges, sums. It is linear in the bytes and keeps a few
@@ -8,7 +7,6 @@ numbers an image.
 
 import hashlib
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -289,8 +287,3 @@ def windows_of(spec: ImageSpec, chunk: np.ndarray) -> np.ndarray | None:
     if spec.intensity != "percentile":
         return None
     return tails_of(np.ascontiguousarray(chunk))
-
-
-def groups_of(X: object, groups: Sequence | np.ndarray | None) -> object:
-    """`groups`, or those that X carries."""
-    return getattr(X, "groups", None) if groups is None else groups

@@ -203,6 +203,8 @@ class ImageNet(NeuralNetClassifier):
         self.patience = patience
         self.seed = seed
 
+    device: Any
+
     # -- what skorch asks for ------------------------------------------------------
 
     @property

@@ -129,15 +129,18 @@ class LabelEncoding:
         if not self.multilabel:
             table = self._table(target, weight, class_weight, self.classes)
             return table[target]
+        each: Sequence[ClassWeight]
         if class_weight is None or isinstance(class_weight, str):
-            class_weight = [class_weight] * target.shape[1]
-        if isinstance(class_weight, Mapping) or len(class_weight) != target.shape[1]:
+            each = [class_weight] * target.shape[1]
+        elif isinstance(class_weight, Mapping) or len(class_weight) != target.shape[1]:
             raise ValueError(
                 f'class_weight for {target.shape[1]} labels is "balanced" or a list of '
                 f"as many dicts {{0: weight, 1: weight}}; got {class_weight!r}."
             )
+        else:
+            each = class_weight
         factors = np.zeros(target.shape)
-        for label, wanted in enumerate(class_weight):
+        for label, wanted in enumerate(each):
             known = ~np.isnan(target[:, label])
             present = target[known, label].astype(int)
             table = self._table(present, weight[known], wanted, np.array([0, 1]))
@@ -232,9 +235,9 @@ def _check_indicator(y: np.ndarray) -> np.ndarray:
         ) from error
     if (indicator == -1).any():
         raise ValueError(
-            f"y holds {int((indicator == -1).sum())} entries of -1. CheXpert writes -1 "
-            "for an uncertain label and leaves unmentioned ones empty. Decide what they "
-            "mean: NaN (left out of the loss), 1, or 0."
+            f"y holds {int((indicator == -1).sum())} entries of -1. CheXpert writes "
+            "-1 for an uncertain label and leaves unmentioned ones empty. Decide what "
+            "they mean: NaN (left out of the loss), 1, or 0."
         )
     bad = ~(np.isnan(indicator) | np.isin(indicator, (0, 1)))
     if bad.any():
@@ -250,7 +253,7 @@ def _check_indicator(y: np.ndarray) -> np.ndarray:
 
 
 def _check_labels(y: Any, estimator: Any) -> np.ndarray:
-    if getattr(y, "dtype", None) == object or hasattr(y, "iloc"):
+    if getattr(getattr(y, "dtype", None), "kind", "O") == "O":
         import pandas as pd
 
         missing = np.asarray(pd.isna(y)).ravel()

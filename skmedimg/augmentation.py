@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations
 from numbers import Real
+from typing import ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
@@ -53,7 +54,7 @@ class Augmentation(BaseEstimator):
     15
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict] = {
         "flip": ["array-like"],
         "rotation": [Interval(Real, 0, 180, closed="both")],
         "translation": [Interval(Real, 0, 1, closed="both")],

@@ -2,7 +2,7 @@
 
 import warnings
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
@@ -16,6 +16,7 @@ from skmedimg._estimator import BaseImageEstimator, _digest
 from skmedimg._feed import TrainingSet
 from skmedimg._net import ClassificationLoss
 from skmedimg._targets import LabelEncoding
+from skmedimg.images import groups_of
 
 
 class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
@@ -171,12 +172,14 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     array(['healthy', 'lesion'], dtype='<U7')
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         **BaseImageEstimator._parameter_constraints,
         "loss": [StrOptions({"cross_entropy", "focal"})],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
+
+    _encoding: LabelEncoding
 
     def __init__(
         self,
@@ -320,7 +323,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         ValueError
             If X is not like the images of fit.
         """
-        logits = self._logits(X)
+        logits = self._logits(X).astype(np.float64)
         if self._encoding.multilabel:
             return expit(logits)
         if logits.shape[1] == 1:
@@ -340,7 +343,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         ndarray of shape (n, n_classes) or (n, n_labels)
             Natural logarithms of `predict_proba`.
         """
-        logits = self._logits(X)
+        logits = self._logits(X).astype(np.float64)
         if self._encoding.multilabel:
             return log_expit(logits)
         if logits.shape[1] == 1:
@@ -358,7 +361,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         Returns
         -------
         ndarray of shape (n,), (n, n_classes) or (n, n_labels)
-            Larger means more probable.
+            Larger means more probable; float32, as the network computes.
 
         Raises
         ------
@@ -442,16 +445,19 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         return self._encoding.prior_logits(data.target[train], weight[train])
 
     def _warn_of_known_patients(self, X: Any) -> None:
-        groups = getattr(X, "groups", None)
+        groups = groups_of(X)
         if groups is None or not self._group_digests:
             return
-        known = [
-            g for g in np.unique(groups) if _digest(self._group_key, g) in self._group_digests
-        ]
+        patients = np.unique(groups)
+        known = sum(
+            _digest(self._group_key, patient) in self._group_digests
+            for patient in patients
+        )
         if known:
             warnings.warn(
-                f"{len(known)} of the {len(np.unique(groups))} patients in X.groups were in the training "
-                "images: the score says little about new patients. Split by patient, "
+                f"{known} of the {len(patients)} patients in X.groups were in the "
+                "training images: the score says little about new patients. Split by "
+                "patient, "
                 "for example with skmedimg.model_selection.PatientKFold.",
                 UserWarning,
                 stacklevel=3,

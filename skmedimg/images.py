@@ -281,11 +281,23 @@ def as_image_source(X: Any, image_size: Sequence[int] | None = None) -> Any:
         return X
     if hasattr(X, "iloc"):
         X = _from_pandas(X)
+        if hasattr(X, "iloc"):
+            return X
     if isinstance(X, list | tuple) or _is_object_vector(X):
-        return _from_list(X, image_size)
-    if isinstance(X, np.ndarray) or not _is_lazy(X):
+        X = _from_list(X, image_size)
+    if isinstance(X, np.ndarray):
         return X
-    return ImageSequence.from_array(X)
+    if _is_lazy(X):
+        return ImageSequence.from_array(X)
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        raise ValueError(f"X cannot be read as an array of images: {error}") from error
+
+
+def groups_of(X: Any) -> Any:
+    """Groups that X carries (`ImageSequence`); a column of that name is not meant."""
+    return None if hasattr(X, "iloc") else getattr(X, "groups", None)
 
 
 def _is_object_vector(X: Any) -> bool:
@@ -303,7 +315,7 @@ def _is_lazy(X: Any) -> bool:
 
 def _from_pandas(X: Any) -> Any:
     if getattr(X, "ndim", 2) == 2:
-        if X.shape[1] != 1 or X.dtypes.iloc[0] != object:
+        if X.shape[1] != 1 or X.dtypes.iloc[0].kind != "O":
             return X
         X = X.iloc[:, 0]
     return list(X)
@@ -316,7 +328,7 @@ def _from_list(X: Any, image_size: Sequence[int] | None) -> Any:
             f"X holds file names (the first is a {type(first).__name__}); pass the "
             "images themselves, as an array, a list of arrays or an ImageSequence."
         )
-    if np.ndim(first) < 2 or isinstance(first, list | tuple):
+    if first is None or isinstance(first, list | tuple) or np.ndim(first) < 2:
         return X
     images = [np.asarray(image) for image in X]
     shapes = [image.shape for image in images]
@@ -393,9 +405,7 @@ def check_numeric(X: Any) -> np.ndarray:
     )
 
 
-def _unfold(
-    n_features: int, image_shape: Sequence[int] | None
-) -> tuple[int, ...]:
+def _unfold(n_features: int, image_shape: Sequence[int] | None) -> tuple[int, ...]:
     if image_shape is None:
         if n_features >= _WIDE_ROW:
             warnings.warn(

@@ -117,7 +117,7 @@ class ImageSequence:
                 )
             key = key[0]
         if isinstance(key, int | np.integer):
-            return self._read(self._index[[key]])[0]
+            return self._read(self._index[key : key + 1 or None])[0]
         part = object.__new__(ImageSequence)
         part._source = self._source
         key = key if isinstance(key, slice) else np.asarray(key)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from skmedimg.images import groups_of
+
 
 class PatientKFold(StratifiedGroupKFold):
     """Stratified k-fold in which no patient is on both sides.
@@ -67,7 +69,7 @@ class PatientKFold(StratifiedGroupKFold):
             If there are no groups in either place.
         """
         if groups is None:
-            groups = getattr(X, "groups", None)
+            groups = groups_of(X)
         if groups is None:
             raise ValueError(
                 "PatientKFold needs to know the patients: pass groups=, or X as "

@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 
 DATA = Path(
-    os.environ.get(
-        "SKMEDIMG_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"
-    )
+    os.environ.get("SKMEDIMG_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
 
 
@@ -45,7 +43,7 @@ def global_random_state_stays():
 
 
 def _global_states(torch):
-    kind, keys, *rest = np.random.get_state(legacy=True)
+    kind, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "Python": random.getstate(),
         "NumPy": (kind, keys.tobytes(), *rest),

@@ -30,13 +30,13 @@ def numpy_state_restored():
     """scikit-learn's checks themselves draw from NumPy's global generator."""
     import numpy as np
 
-    state = np.random.get_state()
+    state = np.random.get_state()  # noqa: NPY002
     yield
-    np.random.set_state(state)
+    np.random.set_state(state)  # noqa: NPY002
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(("estimator", "check"), _checks())
+@pytest.mark.parametrize(("estimator", "check"), list(_checks()))
 def test_estimator_check(estimator, check, numpy_state_restored):
     # No try/except: a check that skips itself would show as skipped.
     check(estimator)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
@@ -53,7 +54,7 @@ class ResNet(BaseEstimator):
     19315
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict] = {
         "width": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "blocks": [Interval(Integral, 1, None, closed="left")],
@@ -128,7 +129,7 @@ class ResNet(BaseEstimator):
 
 
 class ResNetModule(Network):
-    """The module behind `ResNet`: stem, stages of residual blocks, pooled linear head."""
+    """The module behind `ResNet`: stem, stages of residual blocks, linear head."""
 
     def __init__(
         self,
@@ -171,12 +172,14 @@ class ResNetModule(Network):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
             if isinstance(module, _Block):
                 # Each block starts as the identity: training starts as a shallow net.
-                nn.init.zeros_(module.norm2.weight)
+                nn.init.zeros_(module.norm2.get_parameter("weight"))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature maps of images of shape (n, C, *spatial)."""
         return self.stages(self.stem(x))
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Logits of feature maps, or what the last layer is given."""
         pooled = global_average(x)
         return pooled if pre_logits else self.head(self.dropout(pooled))
 

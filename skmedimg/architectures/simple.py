@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
@@ -53,7 +54,7 @@ class SimpleCNN(BaseEstimator):
     3453121
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict] = {
         "width": [Interval(Integral, 1, None, closed="left")],
         "depth": [Interval(Integral, 1, None, closed="left")],
         "hidden_units": [Interval(Integral, 1, None, closed="left")],
@@ -153,8 +154,10 @@ class SimpleModule(Network):
         self.head = nn.Linear(hidden_units, n_outputs)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature maps of images of shape (n, C, *spatial)."""
         return self.features(x)
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Logits of feature maps, or what the last layer is given."""
         hidden = self.dense(self.dropout(x.flatten(1)))
         return hidden if pre_logits else self.head(hidden)
