@@ -178,6 +178,11 @@ class BaseImageEstimator(BaseEstimator):
                     "sample_weight is zero for every image: at least one weight must "
                     "be positive."
                 )
+        if target.ndim == 2:
+            # An image none of whose labels is known weighs nothing.
+            weight = np.where(np.isnan(target).all(1), 0.0, weight)
+            if not weight.any():
+                raise ValueError("y has no label for any image of positive weight.")
         groups = _check_groups(images.groups if groups is None else groups, n)
         if classes is None:
             self._check_enough(target[weight > 0])
@@ -195,7 +200,11 @@ class BaseImageEstimator(BaseEstimator):
         """Read X as images of the layout of fit; scikit-learn's own checks included."""
         groups = groups_of(X)
         size = _check_shape_parameter("image_size", self.image_size)
-        X = as_image_source(X, size)
+        given = {"spatial_dims": self.spatial_dims, "channel_axis": self.channel_axis}
+        reading = given if reset else self.image_spec_.reading
+        X, reading = as_image_source(X, size, reading)
+        if X.ndim == 2 and not reset and not self.image_spec_.folded:
+            self.image_spec_.check(X)
         if X.ndim <= 2:
             X = validate_data(
                 self, X, dtype="numeric", ensure_all_finite=False, reset=reset
@@ -211,8 +220,7 @@ class BaseImageEstimator(BaseEstimator):
                 X,
                 image_shape=_check_shape_parameter("image_shape", self.image_shape),
                 image_size=size,
-                spatial_dims=self.spatial_dims,
-                channel_axis=self.channel_axis,
+                **reading,
             )
         else:
             self.image_spec_.check(X)
@@ -598,16 +606,36 @@ def _channels_last(module: nn.Module, dims: int) -> nn.Module:
 
 def _load_weights(module: nn.Module, weights: Any) -> None:
     """Load a state dict, a file of one, or the network of a frozen estimator."""
-    if isinstance(weights, FrozenEstimator):
-        weights = weights.estimator.module_.state_dict()
-    elif not isinstance(weights, Mapping):
-        weights = torch.load(weights, map_location="cpu", weights_only=True)
-    weights = dict(weights.get("state_dict", weights))
-    weights = {k.removeprefix("module."): v for k, v in weights.items()}
+    state = _state_dict(weights)
     try:
-        module.load_state_dict(weights)
+        module.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
     except RuntimeError as error:
         raise ValueError(f"weights do not fit the architecture: {error}") from error
+
+
+def _state_dict(weights: Any) -> Mapping:
+    if isinstance(weights, FrozenEstimator):
+        if not hasattr(weights.estimator, "module_"):
+            raise ValueError(
+                "weights is a FrozenEstimator around something that is not fitted, or "
+                "has no network: fit the image estimator first."
+            )
+        return weights.estimator.module_.state_dict()
+    if isinstance(weights, Mapping):
+        state, shown = weights, "weights"
+    else:
+        shown = f"weights={str(weights)!r}"
+        try:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # a broken file makes torch raise anything
+            raise ValueError(
+                f"{shown} cannot be read as a file of torch.save: {error}"
+            ) from error
+    if isinstance(state, Mapping):
+        state = state.get("state_dict", state)
+    if not isinstance(state, Mapping) or not all(isinstance(k, str) for k in state):
+        raise ValueError(f"{shown} holds no state dict (names and their tensors).")
+    return state
 
 
 def _call_on_batch(function: Callable, x: torch.Tensor, generator: Any) -> torch.Tensor:

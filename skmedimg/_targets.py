@@ -23,7 +23,7 @@ class LabelEncoding:
     multilabel : bool
         Whether y is an indicator of several labels.
     dtype : numpy.dtype
-        Of y; predicted indicators have it.
+        Of predicted indicators: that of y, or int where y holds objects.
     """
 
     classes: np.ndarray
@@ -55,7 +55,11 @@ class LabelEncoding:
         y = _as_array(y)
         if _is_indicator(y):
             target = _check_indicator(y)
-            encoding = cls(np.arange(y.shape[1]), True, y.dtype)
+            dtype = y.dtype if y.dtype.kind in "biuf" else np.dtype(int)
+            encoding = cls(np.arange(y.shape[1]), True, dtype)
+            empty = np.flatnonzero(np.isnan(target).all(0)).tolist()
+            if classes is None and empty:
+                raise ValueError(f"y has no label in columns {empty}: drop them.")
             if classes is not None and len(classes) != y.shape[1]:
                 raise ValueError(
                     f"classes has {len(classes)} entries, but y is an indicator of "
@@ -174,13 +178,14 @@ class LabelEncoding:
             raise ValueError(
                 f"class_weight names {unknown}, but the classes are {names}."
             )
-        table = np.array([float(class_weight.get(name, 1.0)) for name in names])
-        if not (np.isfinite(table).all() and (table >= 0).all() and table.any()):
+        table = np.array([class_weight.get(name, 1.0) for name in names])
+        numeric = table.dtype.kind in "biuf" and np.isfinite(table).all()
+        if not (numeric and (table >= 0).all() and table.any()):
             raise ValueError(
-                f"class_weight={class_weight!r}: weights must be finite, not negative, "
-                "and not all zero."
+                f"class_weight={class_weight!r}: weights must be finite numbers, not "
+                "negative, and not all zero."
             )
-        return table
+        return table.astype(np.float64)
 
     def prior_logits(self, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Logits of the weighted frequencies: where an untrained network starts.
@@ -246,9 +251,6 @@ def _check_indicator(y: np.ndarray) -> np.ndarray:
             "indicator of labels holds 0, 1 or NaN for missing. Multi-class targets "
             "have one column."
         )
-    if np.isnan(indicator).all(0).any():
-        empty = np.flatnonzero(np.isnan(indicator).all(0)).tolist()
-        raise ValueError(f"y has no label at all in columns {empty}: drop them.")
     return indicator
 
 

@@ -398,6 +398,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         true = self._encoding.encode(y, self)
         known = ~np.isnan(true)
         counts = known.any(1)
+        if not counts.any():
+            raise ValueError("y has no label at all: every entry is NaN.")
         right = ((predicted == true) | ~known).all(1)
         weight = None
         if sample_weight is not None:

@@ -25,6 +25,9 @@ from sklearn.utils import check_array
 _CHUNK_ELEMENTS = 1 << 20
 _WIDE_ROW = 256
 
+# The parameters `spatial_dims` and `channel_axis`.
+Reading = dict[str, Any]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
@@ -51,7 +54,7 @@ class ImageSpec:
         Whether X has two axes and nothing said what the images are: rows are then read
         as images of height 1 and never augmented.
     resized : bool
-        Whether images are resized to `size`.
+        Whether images of other sizes are resized to `size`.
     dtype : str
         Data type seen at fit.
     intensity : {"dataset", "window", "percentile"}
@@ -89,6 +92,12 @@ class ImageSpec:
     def spatial_dims(self) -> int:
         """Axes of an image, 2 or 3."""
         return len(self.size)
+
+    @property
+    def reading(self) -> Reading:
+        """What makes a batch of such images readable in one way only."""
+        axis = None if self.channel_axis is None else self.channel_axis + 1
+        return {"spatial_dims": self.spatial_dims, "channel_axis": axis}
 
     @classmethod
     def from_array(
@@ -153,7 +162,7 @@ class ImageSpec:
             channel_axis=axis,
             folded=folded,
             tabular=tabular,
-            resized=size != spatial,
+            resized=image_size is not None,
             dtype=str(X.dtype),
         )
 
@@ -252,7 +261,9 @@ class ImageArray:
             yield slice(start, min(start + step, len(self)))
 
 
-def as_image_source(X: Any, image_size: Sequence[int] | None = None) -> Any:
+def as_image_source(
+    X: Any, image_size: Sequence[int] | None, reading: Reading
+) -> tuple[Any, Reading]:
     """Turn what a user may hold into an ndarray or a lazy `ImageSequence`.
 
     Parameters
@@ -260,13 +271,17 @@ def as_image_source(X: Any, image_size: Sequence[int] | None = None) -> Any:
     X : array-like, list of images, DataFrame, Series, or lazy array
         ndarrays, memmaps included, and `ImageSequence` come back as they are; h5py and
         zarr arrays are wrapped and stay on disk.
-    image_size : sequence of int, default=None
+    image_size : sequence of int or None
         Size that images of differing shapes are resized to.
+    reading : dict
+        `spatial_dims` and `channel_axis` as the user, or fit, said.
 
     Returns
     -------
-    ndarray or ImageSequence
+    source : ndarray or ImageSequence
         Something with `shape` and `dtype` whose first axis counts images.
+    reading : dict
+        How to read it: images of differing shapes have been read already.
 
     Raises
     ------
@@ -278,19 +293,19 @@ def as_image_source(X: Any, image_size: Sequence[int] | None = None) -> Any:
     from skmedimg.io import ImageSequence
 
     if isinstance(X, ImageSequence) or sp.issparse(X):
-        return X
+        return X, reading
     if hasattr(X, "iloc"):
         X = _from_pandas(X)
         if hasattr(X, "iloc"):
-            return X
+            return X, reading
     if isinstance(X, list | tuple) or _is_object_vector(X):
-        X = _from_list(X, image_size)
+        X, reading = _from_list(X, image_size, reading)
     if isinstance(X, np.ndarray):
-        return X
+        return X, reading
     if _is_lazy(X):
-        return ImageSequence.from_array(X)
+        return ImageSequence.from_array(X), reading
     try:
-        return np.asarray(X)
+        return np.asarray(X), reading
     except ValueError as error:
         raise ValueError(f"X cannot be read as an array of images: {error}") from error
 
@@ -321,7 +336,9 @@ def _from_pandas(X: Any) -> Any:
     return list(X)
 
 
-def _from_list(X: Any, image_size: Sequence[int] | None) -> Any:
+def _from_list(
+    X: Any, image_size: Sequence[int] | None, reading: Reading
+) -> tuple[Any, Reading]:
     first = X[0] if len(X) else None
     if isinstance(first, str | bytes) or hasattr(first, "__fspath__"):
         raise TypeError(
@@ -329,11 +346,11 @@ def _from_list(X: Any, image_size: Sequence[int] | None) -> Any:
             "images themselves, as an array, a list of arrays or an ImageSequence."
         )
     if first is None or isinstance(first, list | tuple) or np.ndim(first) < 2:
-        return X
+        return X, reading
     images = [np.asarray(image) for image in X]
     shapes = [image.shape for image in images]
     if len(set(shapes)) == 1:
-        return np.stack(images)
+        return np.stack(images), reading
     other = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
     seen = (
         f"X holds images of differing shapes: X[0] has {shapes[0]}, X[{other}] has "
@@ -341,21 +358,21 @@ def _from_list(X: Any, image_size: Sequence[int] | None) -> Any:
     )
     if image_size is None:
         raise ValueError(f"{seen}. Set image_size to have them resized to one.")
-    kinds = {ImageSpec.from_array(image[np.newaxis]).layout for image in images}
     specs = [
-        ImageSpec.from_array(image[np.newaxis], image_size=image_size)
+        ImageSpec.from_array(image[np.newaxis], image_size=image_size, **reading)
         for image in images
     ]
-    if len(kinds) > 1 or len({spec.channels for spec in specs}) > 1:
+    kinds = {f"{spec.channels} channels in {spec.layout}" for spec in specs}
+    if len(kinds) > 1:
         raise ValueError(f"{seen}: {sorted(kinds)}. Make their axes alike first.")
     dtype = np.result_type(*images)
     resized = [
         resize(spec.canonical(image[np.newaxis]), spec.size).astype(dtype, copy=False)
         for spec, image in zip(specs, images, strict=True)
     ]
-    stacked = np.concatenate(resized)
-    axis = specs[0].channel_axis
-    return stacked[:, 0] if axis is None else np.moveaxis(stacked, 1, axis + 1)
+    stacked, axis = np.concatenate(resized), specs[0].channel_axis
+    stacked = stacked[:, 0] if axis is None else np.moveaxis(stacked, 1, axis + 1)
+    return stacked, specs[0].reading
 
 
 def resize(images: np.ndarray, size: Sequence[int]) -> np.ndarray:

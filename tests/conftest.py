@@ -59,3 +59,16 @@ def images():
     y = np.arange(40) % 2
     X[y == 1, 3:7, 3:7] += 100
     return X, y
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Makes classifiers that fit in milliseconds."""
+    from skmedimg import CNNImageClassifier
+    from skmedimg.architectures import ResNet
+
+    def make(**params):
+        small = {"architecture": ResNet(width=4, depth=1), "max_epochs": 1}
+        return CNNImageClassifier(**small | {"random_state": 0} | params)
+
+    return make

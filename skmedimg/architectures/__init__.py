@@ -87,7 +87,7 @@ def make_architecture(
     if isinstance(architecture, nn.Module):
         return copy.deepcopy(architecture)
     if isinstance(architecture, str):
-        architecture = _by_name(architecture, spatial_dims, image_size, n_images)
+        architecture = _by_name(architecture, spatial_dims, n_images)
     if hasattr(architecture, "build"):
         return architecture.build(in_channels, n_outputs, spatial_dims, image_size)
     if not callable(architecture):
@@ -104,14 +104,9 @@ def make_architecture(
     return module
 
 
-def _by_name(
-    name: str,
-    spatial_dims: int,
-    image_size: Sequence[int] | None,
-    n_images: int | None,
-) -> Any:
+def _by_name(name: str, spatial_dims: int, n_images: int | None) -> Any:
     if name == "auto":
-        return _auto(spatial_dims, image_size, n_images)
+        return _auto(spatial_dims, n_images)
     if name in _FAMILIES:
         return _FAMILIES[name]()
     close = difflib.get_close_matches(name, list_architectures(), n=1)
@@ -121,13 +116,7 @@ def _by_name(
     )
 
 
-def _auto(
-    spatial_dims: int, image_size: Sequence[int] | None, n_images: int | None
-) -> ResNet:
-    """Residual network whose cost fits a laptop: narrower where images are large."""
-    pixels = 1
-    for s in image_size or (28,) * spatial_dims:
-        pixels *= s
-    few_images = n_images is not None and n_images < 200
-    wide = pixels <= 64**2 and not few_images
-    return ResNet(width=16 if wide else 8)
+def _auto(spatial_dims: int, n_images: int | None) -> ResNet:
+    """Residual network whose cost fits a laptop: narrow for volumes and few images."""
+    narrow = spatial_dims == 3 or (n_images is not None and n_images < 200)
+    return ResNet(width=8 if narrow else 16)

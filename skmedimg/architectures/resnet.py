@@ -20,6 +20,9 @@ from skmedimg.architectures._layers import (
     global_average,
 )
 
+# Width of the first convolution, its stride, and whether a pool follows.
+_STEMS = {"small": (3, 1, False), "medium": (3, 2, False), "large": (7, 2, True)}
+
 
 class ResNet(BaseEstimator):
     """Residual network of any width and depth, for images of any size.
@@ -37,10 +40,12 @@ class ResNet(BaseEstimator):
         Non-linearity.
     dropout : float, default=0.0
         Share of the pooled features that is dropped while training.
-    stem : {"auto", "small", "large"}, default="auto"
-        First layer: "small" is a 3-wide convolution that keeps every pixel, "large" a
-        7-wide one with stride 2 followed by a max pool. "auto" takes "large" from 128
-        pixels on (64 voxels in 3-D); at 28 pixels it would throw detail away.
+    stem : {"auto", "small", "medium", "large"}, default="auto"
+        First layer: "small" is a 3-wide convolution that keeps every pixel, "medium"
+        the same with stride 2, "large" a 7-wide one with stride 2 followed by a max
+        pool. "auto" goes by the longest axis: "medium" from 48 pixels on and "large"
+        from 128 (24 and 64 voxels in 3-D). At 28 pixels a large stem throws away what
+        it takes to see a lesion.
 
     References
     ----------
@@ -60,7 +65,7 @@ class ResNet(BaseEstimator):
         "blocks": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],
-        "stem": [StrOptions({"auto", "small", "large"})],
+        "stem": [StrOptions({"auto", *_STEMS})],
     }
 
     def __init__(
@@ -109,13 +114,15 @@ class ResNet(BaseEstimator):
         """
         self._validate_params()
         size = max(image_size) if image_size is not None else 28
-        large = self.stem == "large" or (
-            self.stem == "auto" and size >= (128 if spatial_dims == 2 else 64)
-        )
+        stem = self.stem
+        if stem == "auto":
+            medium, large = (48, 128) if spatial_dims == 2 else (24, 64)
+            stem = "small" if size < medium else "medium" if size < large else "large"
         depth = self.depth
         if depth == "auto":
-            halvings = math.ceil(math.log2(max(size / (4 if large else 1) / 7, 1)))
-            depth = min(1 + halvings, 5)
+            _, stride, pooled = _STEMS[stem]
+            left = size / (stride * (2 if pooled else 1))
+            depth = min(1 + math.ceil(math.log2(max(left / 7, 1))), 5)
         return ResNetModule(
             in_channels,
             n_outputs,
@@ -124,7 +131,7 @@ class ResNet(BaseEstimator):
             blocks=self.blocks,
             activation=self.activation,
             dropout=self.dropout,
-            large_stem=large,
+            stem=stem,
         )
 
 
@@ -141,19 +148,19 @@ class ResNetModule(Network):
         blocks: int,
         activation: str,
         dropout: float,
-        large_stem: bool,
+        stem: str,
     ) -> None:
         super().__init__()
         dims, act = spatial_dims, ACTIVATIONS[activation]
-        kernel, stride = (7, 2) if large_stem else (3, 1)
-        stem: list[nn.Module] = [
+        kernel, stride, pooled = _STEMS[stem]
+        first: list[nn.Module] = [
             CONV[dims](in_channels, widths[0], kernel, stride, kernel // 2, bias=False),
             BATCH_NORM[dims](widths[0]),
             act(),
         ]
-        if large_stem:
-            stem.append(MAX_POOL[dims](3, 2, 1))
-        self.stem = nn.Sequential(*stem)
+        if pooled:
+            first.append(MAX_POOL[dims](3, 2, 1))
+        self.stem = nn.Sequential(*first)
         stages: list[nn.Module] = []
         previous = widths[0]
         for i, width in enumerate(widths):

@@ -1,6 +1,5 @@
 """Synthetic medical images with known truth, drawn in whole batches."""
 
-from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -33,21 +32,6 @@ patient; vessels and small bright dots in all images, a lesion (a soft irregular
 about {contrast:.0f} HU) in those of diseased patients. Drawn by
 skmedimg.datasets.make_lesions with difficulty={difficulty:g}; no real patient is in it.
 """
-
-
-@dataclass
-class _Patients:
-    """What the images of a patient have in common; arrays with a row a patient."""
-
-    fat: np.ndarray  # (n,) HU
-    organ: np.ndarray  # (n,) HU
-    semi_axes: np.ndarray  # (n, d) pixels
-    grain: np.ndarray  # (n, d) pixels, correlation length of the texture
-    roughness: np.ndarray  # (n,) HU, standard deviation of the texture
-    noise: np.ndarray  # (n,) HU, standard deviation of the scanner's noise
-
-    def __getitem__(self, rows: np.ndarray) -> "_Patients":
-        return _Patients(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 @validate_params(
@@ -150,16 +134,168 @@ def _count_diseased(n_patients: int, prevalence: float) -> int:
 def _draw(
     rng: np.random.Generator,
     patient: np.ndarray,
-    lesion: np.ndarray,
+    diseased: np.ndarray,
     size: tuple[int, ...],
     contrast: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw all images, a batch of whole patients at a time."""
+    """Draw the images of all patients, some patients at a time."""
     images = np.empty((len(patient), *size), np.int16)
     masks = np.empty((len(patient), *size), np.uint8)
-    step = max(1, _CHUNK_VOXELS // int(np.prod(size)))
-    patients = _draw_patients(rng, patient[-1] + 1, size)
-    anatomy = None
-    for start in range(0, len(patient), step):
-        rows = slice(start, start + step)
-    ...
+    first_image = np.searchsorted(patient, np.arange(patient[-1] + 2))
+    per_patient = np.diff(first_image).max() * np.prod(size)
+    step = max(1, _CHUNK_VOXELS // int(per_patient))
+    for first in range(0, patient[-1] + 1, step):
+        last = min(first + step, patient[-1] + 1)
+        rows = slice(first_image[first], first_image[last])
+        images[rows], masks[rows] = _draw_patients(
+            rng, patient[rows] - first, diseased[rows], size, contrast
+        )
+    return images, masks
+
+
+def _draw_patients(
+    rng: np.random.Generator,
+    patient: np.ndarray,
+    diseased: np.ndarray,
+    size: tuple[int, ...],
+    contrast: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw images and masks of a few patients, numbered from 0 in order."""
+    scale = min(size)
+    n, d, n_patients = len(patient), len(size), patient[-1] + 1
+    axes = np.ogrid[tuple(slice(0, k) for k in size)]
+
+    def per_patient(low: float, high: float, *shape: int) -> np.ndarray:
+        return rng.uniform(low, high, (n_patients, *shape)).astype(np.float32)[patient]
+
+    semi_axes = per_patient(0.36, 0.5, d) * np.array(size, np.float32)
+    centre = (np.array(size) - 1) / 2 + rng.normal(0, 0.02 * scale, (n, d))
+    anatomy = _texture(rng, size, np.full((n_patients, d), 0.25 * scale))[patient]
+    grain = per_patient(0.012, 0.028)[:, None] * per_patient(0.8, 1.25, d) * scale
+    radius = np.sqrt(_squares(axes, centre, semi_axes)) + 0.06 * anatomy
+    tissue = _column(per_patient(35, 85), d) + _column(per_patient(0, 25), d) * anatomy
+    tissue += _column(per_patient(8, 28), d) * _texture(rng, size, grain)
+    for _ in range(_MAX_VESSELS):
+        tissue += contrast * _vessel(rng, axes, centre, semi_axes, scale)
+    for _ in range(_MAX_DOTS):
+        tissue += contrast * _dot(rng, axes, centre, semi_axes, scale)
+    lesion = _lesion(rng, axes, centre, semi_axes, scale, size)
+    lesion *= _column(diseased, d)
+    tissue += contrast * lesion
+    fat = _column(per_patient(-110, -90), d)
+    # One pixel of partial volume where organ and fat meet.
+    organ = expit((1 - radius) * scale / 2)
+    image = fat + organ * (tissue - fat)
+    noise = rng.standard_normal(image.shape, np.float32)
+    image += _column(per_patient(8, 22), d) * noise
+    return np.rint(np.clip(image, *_HU_RANGE)), lesion > 0.5
+
+
+def _column(values: np.ndarray, spatial_dims: int) -> np.ndarray:
+    """Let a value an image meet the pixels of that image."""
+    return values.reshape(-1, *(1,) * spatial_dims)
+
+
+def _squares(axes: Any, centre: np.ndarray, scale: Any = 1.0) -> np.ndarray:
+    """Squared distance of every pixel from a centre of shape (n, d), in units."""
+    scale = np.broadcast_to(scale, centre.shape)
+    total: Any = 0.0
+    for i, axis in enumerate(axes):
+        offset = axis - _column(centre[:, i], len(axes))
+        total = total + np.square(offset / _column(scale[:, i], len(axes)))
+    return total.astype(np.float32)
+
+
+def _texture(
+    rng: np.random.Generator, size: tuple[int, ...], grain: np.ndarray
+) -> np.ndarray:
+    """Gaussian noise of unit variance, smooth over `grain` (n, d) pixels."""
+    spectrum = fft.rfftn(
+        rng.standard_normal((len(grain), *size), np.float32),
+        axes=range(1, grain.shape[1] + 1),
+    )
+    for i, k in enumerate(size):
+        transfer = np.exp(-2 * (np.pi * grain[:, i, None] * fft.fftfreq(k)) ** 2)
+        transfer /= np.sqrt(np.square(transfer).mean(axis=1, keepdims=True))
+        shape = [len(grain)] + [1] * len(size)
+        shape[i + 1] = spectrum.shape[i + 1]
+        # The last axis of a real transform holds the first half of the frequencies,
+        # which fftfreq gives with the same squares.
+        spectrum *= transfer[:, : shape[i + 1]].reshape(shape).astype(np.float32)
+    return fft.irfftn(spectrum, size, axes=range(1, grain.shape[1] + 1))
+
+
+def _inside(
+    rng: np.random.Generator, centre: np.ndarray, semi_axes: np.ndarray
+) -> np.ndarray:
+    """Points at random in the inner part of the organ, of shape (n, d)."""
+    n, d = centre.shape
+    direction = rng.standard_normal((n, d))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    return centre + 0.6 * rng.random((n, 1)) ** (1 / d) * direction * semi_axes
+
+
+def _lesion(
+    rng: np.random.Generator,
+    axes: Any,
+    centre: np.ndarray,
+    semi_axes: np.ndarray,
+    scale: int,
+    size: tuple[int, ...],
+) -> np.ndarray:
+    """Soft irregular blob, 1 inside and 0 outside."""
+    n, d = centre.shape
+    # On a pixel's centre, so that the mask of the smallest lesion is not empty.
+    at = np.rint(_inside(rng, centre, semi_axes))
+    radius = np.maximum(scale * rng.uniform(0.11, 0.16, (n, 1)), 1)
+    wobble = _texture(rng, size, np.full((n, d), 0.05 * scale))
+    distance = np.sqrt(_squares(axes, at, radius)) + 0.25 * np.clip(wobble, -2, 2)
+    return expit((1 - distance) / 0.12)
+
+
+def _dot(
+    rng: np.random.Generator,
+    axes: Any,
+    centre: np.ndarray,
+    semi_axes: np.ndarray,
+    scale: int,
+) -> np.ndarray:
+    """Small round bright spot, sharper than a lesion; absent from half of the images."""
+    n, d = centre.shape
+    at = _inside(rng, centre, semi_axes)
+    radius = scale * rng.uniform(0.025, 0.045, (n, 1))
+    strength = rng.uniform(0.8, 1.6, n) * (rng.random(n) < 0.5)
+    distance = np.sqrt(_squares(axes, at, radius))
+    return _column(strength, d) * expit((1 - distance) / 0.2)
+
+
+def _vessel(
+    rng: np.random.Generator,
+    axes: Any,
+    centre: np.ndarray,
+    semi_axes: np.ndarray,
+    scale: int,
+) -> np.ndarray:
+    """Bent tube with tapered ends; absent from half of the images."""
+    n, d = centre.shape
+    at = _inside(rng, centre, semi_axes)
+    along = rng.standard_normal((n, d))
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    across = rng.standard_normal((n, d))
+    across -= (across * along).sum(axis=1, keepdims=True) * along
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    width = _column(scale * rng.uniform(0.015, 0.03, n), d)
+    half_length = _column(scale * rng.uniform(0.15, 0.35, n), d)
+    bend = _column(rng.uniform(0, 1.5, n) / scale, d)
+    strength = rng.uniform(0.5, 1.5, n) * (rng.random(n) < 0.5)
+    t: Any = 0.0
+    s: Any = 0.0
+    for i, axis in enumerate(axes):
+        offset = axis - _column(at[:, i], d)
+        t = t + offset * _column(along[:, i], d)
+        s = s + offset * _column(across[:, i], d)
+    # Distance from the parabola bend * t^2 in the plane of along and across.
+    off = _squares(axes, at) - t**2 - 2 * bend * t**2 * s + bend**2 * t**4
+    distance = np.sqrt(np.maximum(off, 0)) / width
+    taper = expit((half_length - np.abs(t)) / width)
+    return _column(strength, d) * taper * expit((1 - distance) / 0.2)

@@ -1,0 +1,112 @@
+"""Intensities are decided at fit, and a shift at predict is said."""
+
+import numpy as np
+import pytest
+
+Y = np.arange(16) % 2
+
+
+def make_grey(shape=(9, 10)):
+    """Sixteen uint8 images with a bright corner in those of class 1."""
+    X = np.random.default_rng(0).integers(0, 80, (16, *shape), dtype=np.uint8)
+    X[(Y == 1, *(slice(2, 6) for _ in shape))] += 100
+    return X
+
+
+GREY, VOLUMES = make_grey(), make_grey((9, 10, 11))
+
+
+def hounsfield(dtype=np.int16):
+    """Air around tissue, with padding below and metal above what HU can mean."""
+    X = np.full((16, 10, 10), -1000, dtype)
+    X[:, 2:8, 2:8] = GREY[:, :6, :6]
+    X[:, 0], X[:, 5, 5] = -2000, 9000
+    return X
+
+
+def scanners():
+    """MR volumes without a unit, one of a scanner with a hundred times the values."""
+    X = VOLUMES.astype(np.float32) * 10
+    X[3] *= 100
+    return X
+
+
+@pytest.mark.parametrize(
+    ("X", "intensity"),
+    [
+        (hounsfield(), "window"),
+        (hounsfield(np.float32), "window"),
+        (scanners(), "percentile"),
+        (scanners().astype(np.int32), "percentile"),
+        (GREY, "dataset"),
+        (np.stack([GREY] * 3, -1), "dataset"),
+        (GREY.astype(np.int16) * 16, "dataset"),
+        (GREY / 255, "dataset"),
+        (GREY > 60, "dataset"),
+        (scanners().reshape(16, -1)[:, :200], "dataset"),
+    ],
+)
+def test_intensity_is_decided_at_fit(tiny, X, intensity):
+    spec = tiny().fit(X, Y).image_spec_
+    assert spec.intensity == intensity
+    assert (spec.window is None) == (intensity != "window")
+    assert spec.value_range == pytest.approx((float(X.min()), float(X.max())))
+    if spec.window is not None:
+        low, high = spec.window
+        assert -1024 <= low < high <= 3071
+
+
+def test_padding_and_metal_are_clipped(tiny):
+    X = hounsfield()
+    clf = tiny().fit(X, Y)
+    low, high = clf.image_spec_.window
+    np.testing.assert_array_equal(
+        clf.predict_proba(np.clip(X, low, high).astype(X.dtype)), clf.predict_proba(X)
+    )
+
+
+def test_scanner_scale_does_not_matter(tiny):
+    X = scanners()
+    clf = tiny().fit(X, Y)
+    scaled = X * np.where(np.arange(16) == 5, 8, 1).reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(
+        clf.predict_proba(scaled), clf.predict_proba(X), atol=1e-4
+    )
+
+
+# -- a shift between fit and predict ---------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [1 / 255, 255])
+def test_values_of_another_range_warn(tiny, factor):
+    clf = tiny().fit(GREY.astype(float), Y)
+    X = GREY * factor
+    with pytest.warns(UserWarning, match="training images had 0 to 179") as caught:
+        clf.predict(X)
+    assert f"{X.min():g} to {X.max():g}" in str(caught[0].message)
+
+
+def test_inverted_images_warn(tiny):
+    heads = GREY.copy()
+    heads[:, 2:8, 2:8] //= 2
+    heads[:, 2:8, 2:8] += 120  # what all of them share
+    clf = tiny().fit(heads, Y)
+    with pytest.warns(UserWarning, match=r"bright and dark.*MONOCHROME1"):
+        clf.predict(heads.max() - heads)
+    clf.predict(heads)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        GREY[:1],
+        GREY[5:8],
+        GREY // 2,
+        np.minimum(GREY, 250) + 5,
+        np.zeros_like(GREY[:1]),
+        np.full_like(GREY[:1], 90),
+        make_grey()[::-1, :, ::-1],
+    ],
+)
+def test_ordinary_images_do_not_warn(tiny, X):
+    tiny().fit(GREY, Y).predict(X)
