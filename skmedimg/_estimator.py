@@ -457,9 +457,10 @@ class BaseImageEstimator(BaseEstimator):
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
         self._group_key = secrets.token_bytes(16)
-        groups = np.empty(0) if data.groups is None else data.groups
-        used = np.unique(groups[data.member[: len(groups)] >= 0])
-        self._group_digests = frozenset(_digest(self._group_key, g) for g in used)
+        used = data.groups_at(np.arange(len(data)))
+        self._group_digests = frozenset(
+            _digest(self._group_key, group) for group in ([] if used is None else used)
+        )
 
     # -- from images to numbers --------------------------------------------------------
 

@@ -21,3 +21,7 @@ class NonFiniteLossError(ValueError):
         self.epoch = epoch
         self.batch = batch
         self.module = module
+
+
+class InvalidImageError(ValueError):
+    """A file is not an image that can be read; names the file and the cause."""

@@ -1,0 +1,134 @@
+"""Training that goes wrong: divergence, Ctrl-C, too little memory."""
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+from torch import nn
+
+from skmedimg.exceptions import NonFiniteLossError
+
+N = 16
+X = np.random.default_rng(0).normal(size=(N, 6, 7)).astype(np.float32)
+Y = np.arange(N) % 2
+
+
+def test_diverging_loss_keeps_the_last_finite_weights(tiny):
+    clf = tiny(lr=1e30, optimizer="sgd", schedule="constant", batch_size=4)
+    before = dict(vars(clf))
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch \d.*lr.*1e\+30") as e:
+        clf.fit(X, Y)
+    assert (e.value.epoch, 1 < e.value.batch <= 4) == (1, True)
+    assert vars(clf) == before
+    state = e.value.module.state_dict()
+    assert all(value.isfinite().all() for value in state.values())
+    tiny(weights=state).fit(X, Y)
+
+
+def test_weights_that_diverge_in_the_last_step(tiny):
+    clf = tiny(lr=1e38, optimizer="sgd", schedule="constant", batch_size=N)
+    with pytest.raises(NonFiniteLossError, match="epoch 1, batch 1"):
+        clf.fit(X, Y)
+
+
+class Faulty(nn.Module):
+    """A linear network to which something happens in its third training step."""
+
+    def __init__(self, happening):
+        super().__init__()
+        self.head, self.happening, self.steps = nn.LazyLinear(1), happening, 0
+
+    def forward(self, x):
+        self.steps += self.training
+        out = self.head(x.flatten(1))
+        return self.happening(out) if self.steps == 3 else out
+
+
+def test_loss_that_is_not_a_number(tiny):
+    happening = Faulty(lambda out: out * float("nan"))
+    clf = tiny(architecture=happening, max_epochs=3, batch_size=N // 2)
+    with pytest.raises(NonFiniteLossError) as error:
+        clf.fit(X, Y)
+    assert (error.value.epoch, error.value.batch) == (2, 1)
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+class InterruptingEpoch(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        interrupt()
+
+
+class InterruptingBatch(Callback):
+    def on_batch_end(self, net, **kwargs):
+        interrupt()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"callbacks": [InterruptingEpoch()]},
+        {"callbacks": [InterruptingBatch()]},
+        {"callbacks": [EarlyStopping(monitor="train_loss"), InterruptingEpoch()]},
+        {"architecture": Faulty(interrupt), "max_epochs": 3},
+        {"augmentation": interrupt},
+    ],
+)
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_ctrl_c_propagates_and_changes_nothing(tiny, params, warm_start):
+    clf = tiny(batch_size=4, **params)
+    before = dict(vars(clf))
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, Y)
+    assert vars(clf) == before
+    clf = tiny(warm_start=warm_start).fit(X, Y)
+    proba = clf.predict_proba(X)
+    params.pop("architecture", None)
+    if not params.get("callbacks") and not params.get("augmentation"):
+        return
+    for method in (clf.set_params(**params).fit, clf.partial_fit):
+        with pytest.raises(KeyboardInterrupt):
+            method(X, Y)
+        np.testing.assert_array_equal(clf.predict_proba(X), proba)
+        assert clf.n_iter_ == len(clf.history_) == 1
+
+
+@pytest.mark.parametrize("load_best", [False, True])
+def test_early_stopping_of_skorch_ends_training(tiny, load_best):
+    stop = EarlyStopping("train_loss", patience=2, threshold=0.99, load_best=load_best)
+    clf = tiny(max_epochs=9, callbacks=[stop]).fit(X, Y)
+    assert clf.n_iter_ == 2
+    assert clf.predict(X).shape == (N,)
+
+
+class Hungry(nn.Module):
+    """A network for whose batches there is memory up to `most` images."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.head, self.most = nn.LazyLinear(1), most
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_batch_is_halved_where_memory_is_short(tiny, method):
+    y = Y
+    args = (X, y) if method == "fit" else (X, y, [0, 1])
+    clf = tiny(architecture=Hungry(5), batch_size=16)
+    with pytest.warns(UserWarning, match=r"[Oo]ut of memory.*batch_size=4") as caught:
+        getattr(clf, method)(*args)
+    assert len(caught) == 2  # 8, then 4
+    with pytest.warns(UserWarning, match="[Oo]ut of memory.* 4 images") as caught:
+        proba = clf.predict_proba(X)
+    assert len(caught) == 1
+    small = tiny(architecture=Hungry(99), batch_size=4)
+    expected = getattr(small, method)(*args).predict_proba(X)
+    np.testing.assert_allclose(proba, expected, atol=1e-6)
+    with pytest.raises(torch.OutOfMemoryError):
+        tiny(architecture=Hungry(0)).fit(X, y)
