@@ -24,10 +24,11 @@ from sklearn.utils.validation import (
     check_random_state,
     validate_data,
 )
+from skorch.callbacks import Callback
 from torch import nn
 
 from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units, to_tensor
-from skmedimg._intensity import ShiftMonitor
+from skmedimg._intensity import ShiftMonitor, finite_images, where_not_finite
 from skmedimg._net import ClassificationLoss, ImageNet, make_optimizer
 from skmedimg.architectures import make_architecture
 from skmedimg.architectures._layers import Network
@@ -139,7 +140,7 @@ class BaseImageEstimator(BaseEstimator):
             rng = np.random.default_rng(self._seed())
             train, valid = self._split(data, rng)
             net = self._fit_net(data, train, valid, rng, goes_on)
-            self._publish(net, data)
+            self._publish(net, data, goes_on)
         return self
 
     @contextmanager
@@ -261,6 +262,7 @@ class BaseImageEstimator(BaseEstimator):
         valid: np.ndarray | None,
         rng: np.random.Generator,
         goes_on: bool,
+        **course: Any,
     ) -> ImageNet:
         """Train, with half the batch size after each out-of-memory error of a GPU."""
         batch_size = self.batch_size
@@ -268,7 +270,7 @@ class BaseImageEstimator(BaseEstimator):
             batch_size = auto_batch_size(len(train))
         seeds = rng.integers(2**31, size=3).tolist()
         while True:
-            net = self._make_net(data, train, int(batch_size), seeds, goes_on)
+            net = self._make_net(data, train, int(batch_size), seeds, goes_on, **course)
             sides = self._feeds(data, train, valid, int(batch_size), seeds[1])
             try:
                 net.partial_fit(sides[0], valid=sides[1])
@@ -329,7 +331,7 @@ class BaseImageEstimator(BaseEstimator):
             l1=self.l1,
             precision=_check_precision(self.precision, device),
             seed=seeds[2],
-            callbacks=copy.deepcopy(self.callbacks),
+            callbacks=_check_callbacks(self.callbacks),
             device=self.device_,
             verbose=int(self.verbose),
             classes=np.arange(len(self.classes_)),
@@ -338,6 +340,12 @@ class BaseImageEstimator(BaseEstimator):
         net.initialize()
         if goes_on:
             net.history.extend(copy.deepcopy(list(self.net_.history)))
+        if goes_on and course and type(net.optimizer_) is type(self.net_.optimizer_):
+            # A copy: torch would train on the fitted net's own moments, and an
+            # interrupted call would leave them half-way.
+            moments = copy.deepcopy(self.net_.optimizer_.state_dict()["state"])
+            fresh = net.optimizer_.state_dict()
+            net.optimizer_.load_state_dict(fresh | {"state": moments})
         return net
 
     def _build_module(
@@ -361,7 +369,7 @@ class BaseImageEstimator(BaseEstimator):
                 with torch.no_grad():
                     module = module.to("cpu").eval()
                     output = module(probe)
-            except (RuntimeError, TypeError, AttributeError, IndexError) as error:
+            except Exception as error:  # a network may raise anything
                 raise ValueError(
                     f"architecture={self.architecture!r} cannot take images of "
                     f"{tuple(probe.shape[1:])} (channels, then pixels): {error}"
@@ -397,6 +405,16 @@ class BaseImageEstimator(BaseEstimator):
         if isinstance(augmentation, Augmentation):
             augmentation.check(spec.spatial_dims)
             return augmentation
+        probe = torch.zeros(2, spec.channels, *spec.size, device=self.device_)
+        generator = torch.Generator(self.device_).manual_seed(0)
+        changed = _call_on_batch(augmentation, probe, generator)
+        if getattr(changed, "shape", None) != probe.shape:
+            shape = getattr(changed, "shape", None)
+            seen = type(changed).__name__ if shape is None else tuple(shape)
+            raise ValueError(
+                f"augmentation={augmentation!r} made {seen} of a batch of shape "
+                f"{tuple(probe.shape)}: it must give a batch of the same shape."
+            )
         return partial(_call_on_batch, augmentation)
 
     def _feeds(
@@ -423,31 +441,17 @@ class BaseImageEstimator(BaseEstimator):
         """One epoch at a constant rate, going on with the state of the optimizer."""
         done = 0 if first else len(self.net_.history)
         rng = np.random.default_rng([self._seed(), done])
-        everything = np.arange(len(data))
-        state = None if first else self.net_.optimizer_.state_dict()
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = auto_batch_size(len(data))
-        seeds = rng.integers(2**31, size=3).tolist()
-        net = self._make_net(
-            data,
-            everything,
-            int(batch_size),
-            seeds,
-            goes_on=not first,
-            max_epochs=1,
-            horizon=1,
-            schedule="constant",
-        )
-        if state is not None:
-            net.optimizer_.load_state_dict(state)
-        net.partial_fit(
-            self._feeds(data, everything, None, int(batch_size), seeds[1])[0]
-        )
-        self._publish(net, data, keep_optimizer=True)
+        course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
+        net = self._fit_net(data, np.arange(len(data)), None, rng, not first, **course)
+        self._publish(net, data, not first, keep_optimizer=True)
 
     def _publish(
-        self, net: ImageNet, data: TrainingSet, *, keep_optimizer: bool = False
+        self,
+        net: ImageNet,
+        data: TrainingSet,
+        goes_on: bool,
+        *,
+        keep_optimizer: bool = False,
     ) -> None:
         """Set the fitted attributes, without anything that names a patient."""
         if not keep_optimizer:
@@ -456,11 +460,13 @@ class BaseImageEstimator(BaseEstimator):
         self.module_ = net.module_
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
-        self._group_key = secrets.token_bytes(16)
+        if not goes_on:
+            self._group_key = secrets.token_bytes(16)
+            self._group_digests: frozenset[bytes] = frozenset()
         used = data.groups_at(np.arange(len(data)))
-        self._group_digests = frozenset(
+        self._group_digests |= {
             _digest(self._group_key, group) for group in ([] if used is None else used)
-        )
+        }
 
     # -- from images to numbers --------------------------------------------------------
 
@@ -500,18 +506,29 @@ class BaseImageEstimator(BaseEstimator):
             raise ValueError("X is empty: found array with 0 sample(s).")
         device, spec = torch.device(self.device_), self.image_spec_
         precision = self.net_.precision
-        monitor, most, results = ShiftMonitor(spec), _SLICE_ELEMENTS, []
+        monitor, results = ShiftMonitor(spec), []
+        frugal = _InParts(function)
         autocast = torch.autocast(
             device.type, dtype=precision, enabled=precision != torch.float32
         )
         with torch.inference_mode(), autocast:
-            for part in images.chunks(most):
+            for part in images.chunks(_SLICE_ELEMENTS):
                 chunk = images.take(part)
-                _check_finite(chunk, part)
+                if not finite_images(chunk).all():
+                    raise ValueError(where_not_finite(images))
                 monitor.update(chunk)
-                results.append(_apply(function, to_tensor(chunk, spec, device)))
+                results.append(frugal(to_tensor(chunk, spec, device)))
         monitor.warn()
-        return torch.cat(results).float().cpu().numpy()
+        frugal.warn(device)
+        outputs = torch.cat(results).float().cpu().numpy()
+        if not np.isfinite(outputs).all():
+            bad = int(np.argmin(np.isfinite(outputs).all(1)))
+            raise ValueError(
+                f"The network gives NaN or infinite values for X[{bad}]: training has "
+                "diverged, or precision is too narrow. Fit with a lower lr, or with "
+                'precision="float32".'
+            )
+        return outputs
 
     # -- plumbing ----------------------------------------------------------------------
 
@@ -578,13 +595,26 @@ def _check_device(device: Any) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         checked = torch.device(device)
-        torch.empty(0, device=checked)
+        torch.zeros(1, device=checked).item()  # "meta" has no numbers to give
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
             f"device={device!r} is not available here ({str(error).splitlines()[0]}); "
             'use "auto" or "cpu".'
         ) from error
     return str(checked)
+
+
+def _check_callbacks(callbacks: list | None) -> list | None:
+    """Copies of skorch callbacks, which may be named or be classes."""
+    for entry in callbacks or ():
+        callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                f"callbacks holds {entry!r}; each must be a skorch.callbacks.Callback, "
+                "or a pair of a name and one."
+            )
+    return copy.deepcopy(callbacks)
 
 
 def _check_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -670,25 +700,39 @@ def _input_of_last_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return caught[-1].flatten(1)
 
 
-def _apply(function: Callable, x: torch.Tensor) -> torch.Tensor:
-    """`function` of a batch, in halves where a GPU has too little memory."""
-    try:
-        return function(x)
-    except torch.OutOfMemoryError:
-        if len(x) == 1:
-            raise
-    half = len(x) // 2
-    return torch.cat([_apply(function, x[:half]), _apply(function, x[half:])])
+class _InParts:
+    """`function` of a batch, in ever smaller parts where a GPU has too little memory.
 
+    Parameters
+    ----------
+    function : callable
+        Takes and gives a tensor whose first axis counts images.
+    """
 
-def _check_finite(chunk: np.ndarray, part: slice) -> None:
-    if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
-        bad = ~np.isfinite(chunk).reshape(len(chunk), -1).all(1)
-        raise ValueError(
-            f"X contains NaN or infinity (inf): {int((~np.isfinite(chunk)).sum())} "
-            f"values between X[{part.start}] and X[{part.stop - 1}], the first in "
-            f"X[{part.start + int(np.argmax(bad))}]."
-        )
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+        self.most: int | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.most is None or len(x) <= self.most:
+            try:
+                return self.function(x)
+            except torch.OutOfMemoryError:
+                if len(x) == 1:
+                    raise
+            # Not in the handler: the error holds on to the memory of what failed.
+            self.most = len(x) // 2
+        return torch.cat([self(part) for part in x.split(self.most)])
+
+    def warn(self, device: torch.device) -> None:
+        """Say that memory was short, if it was."""
+        if self.most is not None:
+            warnings.warn(
+                f"Out of memory on {device}: the network was given {self.most} images "
+                "at a time.",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 def _digest(key: bytes, group: Any) -> bytes:

@@ -50,8 +50,17 @@ def measure(images: ImageArray) -> Measures:
         **{name: np.concatenate([p[name] for p in parts]) for name in names}
     )
     if not np.isfinite(joined.total).all():
-        raise ValueError(_where_not_finite(images, joined.total))
+        raise ValueError(where_not_finite(images))
     return joined
+
+
+def finite_images(chunk: np.ndarray) -> np.ndarray:
+    """Whether all values of each image are finite in single precision, shape (k,)."""
+    if chunk.dtype.kind != "f":
+        return np.ones(len(chunk), dtype=bool)
+    with np.errstate(over="ignore"):
+        single = chunk.astype(np.float32, copy=False)
+    return np.logical_and.reduce(np.isfinite(single).reshape(len(chunk), -1), axis=1)
 
 
 def _measure_chunk(chunk: np.ndarray) -> dict[str, np.ndarray]:
@@ -108,8 +117,10 @@ def _pattern(x: np.ndarray) -> np.ndarray:
     return coarse.reshape(len(x), -1)
 
 
-def _where_not_finite(images: ImageArray, total: np.ndarray) -> str:
-    bad = np.flatnonzero(~np.isfinite(total).all(1))
+def where_not_finite(images: ImageArray) -> str:
+    """Say how many values are not finite, and where the first one is."""
+    finite = [finite_images(images.take(part)) for part in images.chunks()]
+    bad = np.flatnonzero(~np.concatenate(finite))
     first, n_nan, n_infinite = None, 0, 0
     for i in bad:
         image = np.asarray(images.source[slice(i, i + 1)])[0]

@@ -144,7 +144,13 @@ def make_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=fused)
     if optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, eps=1e-7)
-    return optimizer(groups, lr=lr)
+    made = optimizer(groups, lr=lr)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise TypeError(
+            f"optimizer={optimizer!r} gave a {type(made).__name__}; pass a class of "
+            "torch.optim or one of 'adamw', 'adam', 'sgd', 'rmsprop'."
+        )
+    return made
 
 
 class ImageNet(NeuralNetClassifier):
@@ -324,6 +330,9 @@ class ImageNet(NeuralNetClassifier):
             if listeners:
                 step = {"loss": loss, "y_pred": y_pred}
                 self.notify("on_batch_end", batch=pair, training=training, **step)
+        if training:
+            # The loss does not tell what its last step did to the weights.
+            losses[-1] = losses[-1].where(self._finite(), math.nan)
         values = torch.stack(losses).double().cpu().numpy()
         if training and not np.isfinite(values).all():
             self._stop_at(int(np.argmin(np.isfinite(values))), start_state)
@@ -424,13 +433,19 @@ class ImageNet(NeuralNetClassifier):
         state = self.module_.state_dict()
         return {name: value.detach().clone() for name, value in state.items()}
 
+    def _finite(self) -> torch.Tensor:
+        """Whether all weights and running statistics are finite."""
+        state = self.module_.state_dict().values()
+        return torch.stack([v.isfinite().all() for v in state]).all()
+
     def _stop_at(self, batch: int, last_finite: dict[str, torch.Tensor]) -> None:
         epoch = self.history[-1, "epoch"]
         module = copy.deepcopy(self.module_)
         module.load_state_dict(last_finite)
         module.eval()
         raise NonFiniteLossError(
-            f"The loss became NaN or infinite in epoch {epoch}, batch {batch + 1}: "
+            f"Loss or weights became NaN or infinite in epoch {epoch}, batch "
+            f"{batch + 1}: "
             f"training has diverged. Lower lr (it is {self.lr:g}) or check the images. "
             "The network with the last finite weights is this error's `module`.",
             epoch=epoch,

@@ -222,7 +222,13 @@ def _as_array(y: Any) -> Any:
         )
     if sp.issparse(y):
         return y.toarray()
-    return y if hasattr(y, "iloc") and getattr(y, "ndim", 1) == 1 else np.asarray(y)
+    y = y if hasattr(y, "iloc") and getattr(y, "ndim", 1) == 1 else np.asarray(y)
+    if not 1 <= y.ndim <= 2:
+        raise ValueError(
+            "y should be a 1d array, or an indicator of labels of shape (n, n_labels), "
+            f"but has shape {y.shape}."
+        )
+    return y
 
 
 def _is_indicator(y: Any) -> bool:

@@ -155,9 +155,9 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
 
     Notes
     -----
-    AdaBoost and scikit-learn's other meta-estimators that do not forward groups cannot
-    keep patients apart inside `early_stopping`; give them an
-    `skmedimg.io.ImageSequence`.
+    Where a meta-estimator of scikit-learn does not forward groups, give it an
+    `skmedimg.io.ImageSequence`, which carries them. AdaBoost and Bagging copy even that
+    into a plain array: inside them `early_stopping` cannot keep patients apart.
 
     Examples
     --------
@@ -450,7 +450,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         groups = groups_of(X)
         if groups is None or not self._group_digests:
             return
-        patients = np.unique(groups)
+        patients = set(map(str, groups))  # names of mixed types cannot be sorted
         known = sum(
             _digest(self._group_key, patient) in self._group_digests
             for patient in patients

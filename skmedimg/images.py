@@ -300,14 +300,15 @@ def as_image_source(
             return X, reading
     if isinstance(X, list | tuple) or _is_object_vector(X):
         X, reading = _from_list(X, image_size, reading)
-    if isinstance(X, np.ndarray):
-        return X, reading
     if _is_lazy(X):
         return ImageSequence.from_array(X), reading
     try:
-        return np.asarray(X), reading
+        array = np.asanyarray(X)
     except ValueError as error:
         raise ValueError(f"X cannot be read as an array of images: {error}") from error
+    if array.ndim == 0:
+        raise ValueError(f"X is {X!r:.60}, not an array of images.")
+    return array, reading
 
 
 def groups_of(X: Any) -> Any:
@@ -323,6 +324,7 @@ def _is_lazy(X: Any) -> bool:
     """Whether X is an array on disk: it has a shape and a dtype and is no tensor."""
     return (
         all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__", "__len__"))
+        and not isinstance(X, np.ndarray)
         and not hasattr(X, "detach")
         and not hasattr(X, "__array_namespace__")
     )
@@ -395,7 +397,8 @@ def resize(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
     import torch
     from torch.nn.functional import interpolate
 
-    x = torch.from_numpy(np.array(images, dtype=np.float32, order="C"))
+    with np.errstate(over="ignore"):  # what becomes infinite is found afterwards
+        x = torch.from_numpy(np.array(images, dtype=np.float32, order="C"))
     if len(size) == 2:
         x = interpolate(x, tuple(size), mode="bilinear", antialias=True)
     else:
@@ -411,15 +414,18 @@ def resize(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 def check_numeric(X: Any) -> np.ndarray:
     """Numeric ndarray behind X, in its own dtype; uint8 stays uint8."""
-    return check_array(
-        X,
-        dtype="numeric",
-        ensure_2d=False,
-        allow_nd=True,
-        ensure_all_finite=False,
-        ensure_min_samples=0,
-        input_name="X",
-    )
+    try:
+        return check_array(
+            X,
+            dtype="numeric",
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_samples=0,
+            input_name="X",
+        )
+    except TypeError as error:
+        raise TypeError(f"X of dtype {X.dtype} holds no numbers: {error}") from error
 
 
 def _unfold(n_features: int, image_shape: Sequence[int] | None) -> tuple[int, ...]:

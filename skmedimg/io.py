@@ -87,7 +87,14 @@ class ImageSequence:
         >>> X[X.groups == 1].shape
         (2, 8, 8)
         """
-        return cls(X if hasattr(X, "shape") else np.asarray(X), groups=groups)
+        if not hasattr(X, "shape"):
+            try:
+                X = np.asarray(X)
+            except ValueError as error:
+                raise ValueError(
+                    f"X cannot be read as an array of images: {error}"
+                ) from error
+        return cls(X, groups=groups)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,6 +130,11 @@ class ImageSequence:
         key = key if isinstance(key, slice) else np.asarray(key)
         if isinstance(key, np.ndarray) and key.size == 0:
             key = key.astype(int)
+        if np.ndim(key) > 1:
+            raise IndexError(
+                f"an ImageSequence is indexed by images only: X[rows] with rows of one "
+                f"axis, not of shape {np.shape(key)}."
+            )
         part._index = self._index[key]
         part.groups = None if self.groups is None else self.groups[key]
         return part
@@ -149,5 +161,5 @@ class ImageSequence:
     def __repr__(self) -> str:
         groups = "no groups"
         if self.groups is not None:
-            groups = f"{len(np.unique(self.groups))} groups"
+            groups = f"{len(set(map(str, self.groups)))} groups"
         return f"ImageSequence(shape={self.shape}, dtype={self.dtype}, {groups})"

@@ -50,6 +50,11 @@ BAD_CALLS = {
     ),
     "NaN, resized": ({"image_size": (5, 5)}, {"X": spoilt()}, NOT_FINITE),
     "too large": ({}, {"X": X.astype(float) + 1e300}, r"X\[0\].*too large.*3.4e38"),
+    "too large, resized": (
+        {"image_size": (5, 5)},
+        {"X": X.astype(float) + 1e300},
+        r"X\[0\].*too large.*3.4e38",
+    ),
     "no images": ({}, {"X": X[:0], "y": Y[:0]}, r"0 sample"),
     "empty list": ({}, {"X": [], "y": []}, "X|sample"),
     "empty sequence": (
@@ -78,7 +83,11 @@ BAD_CALLS = {
         {"sample_weight": np.where(Y == 1, -1, 1)},
         "[Nn]egative.*sample_weight",
     ),
-    "no weights": ({}, {"sample_weight": np.zeros(N)}, "sample_weight is zero"),
+    "no weights": (
+        {},
+        {"sample_weight": np.zeros(N)},
+        "sample_weight is zero|Sample weights must contain",
+    ),
     "NaN weights": ({}, {"sample_weight": np.full(N, np.nan)}, "sample_weight|NaN"),
     "text weights": ({}, {"sample_weight": ["a"] * N}, "sample_weight|convert"),
     "missing group": (
@@ -100,12 +109,12 @@ BAD_CALLS = {
     "a class in one group": (
         {"early_stopping": True},
         {"groups": np.where(Y == 1, 0, np.arange(N))},
-        "early_stopping=True.*one class has 1 of 9",
+        "early_stopping=True.*one class has 1 of 8",
     ),
     "groups that cannot be split": (
         {"early_stopping": True},
-        {"y": np.arange(N) % 3, "groups": np.arange(N) // 8},
-        "early_stopping=True|cannot be split",
+        {"X": X[:12], "y": [0, 1, 1, 2, 2, 0] * 2, "groups": list("aabbcc") * 2},
+        "early_stopping=True: the 3 groups cannot be split",
     ),
     "one image a class": (
         {"early_stopping": True},

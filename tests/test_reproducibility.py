@@ -12,10 +12,11 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict
+from skorch.callbacks import Callback
 from torch import nn
 
 from skmedimg import CNNImageClassifier
-from skmedimg.architectures import ResNet, SimpleCNN
+from skmedimg.architectures import ResNet
 from skmedimg.augmentation import Augmentation
 from skmedimg.io import ImageSequence
 
@@ -51,7 +52,6 @@ SETTINGS = {
     "class weights": {"class_weight": {0: 1.0, 1: 2.5}},
     "flips": {"augmentation": Augmentation(flip=("H", "W"), rotation=20, gain=0.2)},
     "own augmentation": {"augmentation": _noisy},
-    "simple": {"architecture": SimpleCNN()},
     "foreign": {"architecture": Foreign},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
     "resized": {"image_size": (8, 8)},
@@ -74,28 +74,25 @@ def _assert_same(one, other, X, at=None):
     assert np.ptp(p[:, 0]) > 0
     assert np.array_equal(p, q)
     assert one.history_.train_loss.equals(other.history_.train_loss)
+    assert one.image_spec_.mean == other.image_spec_.mean
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_order_and_copies_of_rows_do_not_matter(name, data):
     X, y, groups = data
-    if name == "simple":
-        X = np.kron(X, np.ones((1, 6, 6), dtype=np.uint8))
     settings = SETTINGS[name]
     rng = np.random.default_rng(0)
     times = rng.integers(0, 4, len(X))
-    order, copied = rng.permutation(len(X)), np.repeat(np.arange(len(X)), times)
+    order, copied = rng.permutation(40), np.repeat(np.arange(40), times)
     first = _fit(settings, X, y, groups=groups)
     _assert_same(first, _fit(settings, X, y, groups=groups), X)
-    shuffled = _fit(settings, X[order], y[order], groups=groups[order])
-    _assert_same(first, shuffled, X)
-    doubled = _fit(settings, X, y, sample_weight=np.full(40, 2), groups=groups)
     twice = np.r_[order, np.arange(40)]
-    _assert_same(doubled, _fit(settings, X[twice], y[twice], groups=groups[twice]), X)
-    weighted = _fit(settings, X, y, sample_weight=times, groups=groups)
-    rng.shuffle(copied)
-    repeated = _fit(settings, X[copied], y[copied], groups=groups[copied])
-    _assert_same(weighted, repeated, X)
+    doubled = _fit(settings, X, y, groups=groups, sample_weight=np.full(40, 2))
+    weighted = _fit(settings, X, y, groups=groups, sample_weight=times)
+    pairs = [(first, order), (doubled, twice), (weighted, rng.permutation(copied))]
+    for model, rows in pairs:
+        at = {"groups": groups[rows]}
+        _assert_same(model, _fit(settings, X[rows], y[rows], **at), X)
     assert not np.array_equal(first.predict_proba(X), weighted.predict_proba(X))
 
 
@@ -104,11 +101,11 @@ def test_order_and_copies_of_rows_do_not_matter(name, data):
 def test_label_indicators(missing, settings, data):
     X, y, _ = data
     rng = np.random.default_rng(1)
-    target = np.column_stack([y, rng.integers(0, 2, (40, 2))]).astype(float)
+    target = np.column_stack([y, rng.integers(0, 2, (40, 2))]) * 1.0
     if missing:
         target[rng.random(target.shape) < 0.2] = np.nan
     times = rng.integers(0, 4, len(X))
-    copied = rng.permutation(np.repeat(np.arange(len(X)), times))
+    copied = rng.permutation(np.repeat(np.arange(40), times))
     weighted = _fit(settings, X, target, sample_weight=times)
     _assert_same(weighted, _fit(settings, X[copied], target[copied]), X)
 
@@ -117,47 +114,63 @@ def test_label_indicators(missing, settings, data):
 def test_copies_with_float_weights(settings, data):
     X, y, groups = data
     rng = np.random.default_rng(2)
-    rows = np.r_[np.arange(40), rng.integers(0, 40, 60)]
-    weight = rng.random(100) ** 3
+    rows, weight = np.r_[:40, rng.integers(0, 40, 60)], rng.random(100) ** 3
     models = []
-    for order in (np.arange(100), rng.permutation(100), np.arange(100)[::-1]):
+    for order in (np.arange(100), rng.permutation(100)):
         at = rows[order]
-        models.append(
-            _fit(settings, X[at], y[at], sample_weight=weight[order], groups=groups[at])
-        )
-    _assert_same(models[0], models[1], X)
-    _assert_same(models[0], models[2], X)
+        weights = {"sample_weight": weight[order], "groups": groups[at]}
+        models.append(_fit(settings, X[at], y[at], **weights))
+    _assert_same(*models, X)
 
 
 def test_partial_fit(data):
     X, y, _ = data
-    twice = np.repeat(np.arange(20), 2)
-    calls = [(np.arange(20), np.full(20, 2)), (twice[::-1], None)]
-    models = []
-    for rows, weight in calls:
-        model = clone(CLF)
-        for start in (0, 20):
-            at = rows + start
-            model.partial_fit(X[at], y[at], classes=[0, 1], sample_weight=weight)
-        models.append(model)
-    _assert_same(*models, X)
+    weighted, repeated = clone(CLF), clone(CLF)
+    for part in (slice(0, 20), slice(20, 40)):
+        rows, twos = np.arange(40)[part], np.full(20, 2)
+        weighted.partial_fit(X[rows], y[rows], classes=[0, 1], sample_weight=twos)
+        twice = np.repeat(rows, 2)[::-1]
+        repeated.partial_fit(X[twice], y[twice], classes=[0, 1])
+    _assert_same(weighted, repeated, X)
 
 
-def test_seeds(data):
+class Interruption(Callback):
+    def on_batch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+def test_interrupted_partial_fit_leaves_no_trace(data):
     X, y, _ = data
-    one = _fit({"random_state": np.random.RandomState(3)}, X, y)
-    _assert_same(one, _fit({"random_state": np.random.RandomState(3)}, X, y), X)
-    fresh = [_fit({"random_state": s}, X, y) for s in (0, 1, None, None)]
-    fresh.append(one.fit(X, y))  # its RandomState has moved on
-    assert len({model.predict_proba(X).tobytes() for model in fresh}) == 5
+    model = clone(CLF).partial_fit(X, y, classes=[0, 1])
+    other = copy.deepcopy(model)
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(callbacks=[Interruption()]).partial_fit(X, y)
+    model.set_params(callbacks=None)
+    _assert_same(model.partial_fit(X, y), other.partial_fit(X, y), X)
+    # Another optimizer cannot go on with the moments of the first: it starts afresh.
+    assert model.set_params(optimizer="rmsprop").partial_fit(X, y).n_iter_ == 3
+
+
+@pytest.mark.parametrize("name", ["standard", "foreign", "own augmentation"])
+def test_seeds(name, data):
+    X, y, _ = data
+
+    def fit(seed):
+        return _fit(SETTINGS[name] | {"random_state": seed}, X, y)
+
+    one = fit(np.random.RandomState(3))
+    with torch.random.fork_rng():
+        torch.manual_seed(7)  # the caller's generator has no say
+        _assert_same(one, fit(np.random.RandomState(3)), X)
+    models = [fit(seed) for seed in (0, 1, None, None)]
+    models.append(one.fit(X, y))  # its RandomState has moved on
+    assert len({model.predict_proba(X).tobytes() for model in models}) == 5
 
 
 def test_processes(data):
     X, y, _ = data
-    one, two = (
-        cross_val_predict(CLF, X, y, cv=2, method="predict_proba", n_jobs=n)
-        for n in (1, 2)
-    )
+    options = {"cv": 2, "method": "predict_proba"}
+    one, two = (cross_val_predict(CLF, X, y, n_jobs=n, **options) for n in (1, 2))
     assert np.array_equal(one, two)
 
 
@@ -171,7 +184,6 @@ def _layouts(kind):
             (X[:, None], {}),
             (X.reshape(30, -1), {"image_shape": (9, 12)}),
             (np.asfortranarray(X), {}),
-            (X[:, ::-1][:, ::-1], {}),
             (list(X), {}),
             (ImageSequence.from_array(X), {}),
         ]
@@ -189,14 +201,7 @@ def _layouts(kind):
     # One scan in ten has other intensities: each is scaled by its own percentiles.
     X = rng.integers(0, 999, (30, 9, 10, 12)).astype(np.int16)
     X[::10] *= 20
-    return [
-        (X, {}),
-        (X, {"spatial_dims": 3}),
-        (X[:, None], {}),
-        (X[..., None], {}),
-        (X.astype(">i2"), {}),
-        (X.reshape(30, -1), {"image_shape": (9, 10, 12)}),
-    ]
+    return [(X, {}), (X, {"spatial_dims": 3}), (X[:, None], {}), (X[..., None], {})]
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "volume"])
@@ -213,8 +218,8 @@ def test_layouts(kind):
 def test_global_generators_stay(architecture, seed, data, global_random_state_stays):
     X, y, groups = data
     settings = {"architecture": architecture, "random_state": seed}
-    # The fixture compares the states before and after.
     for extra in ({"early_stopping": True}, {"augmentation": _noisy}):
+        # The fixture compares the states before and after.
         model = _fit(settings | extra, X, y, groups=groups)
         model.predict_proba(X)
         model.embed(X)
@@ -223,14 +228,13 @@ def test_global_generators_stay(architecture, seed, data, global_random_state_st
 @pytest.mark.parametrize("name", ["standard", "foreign", "own augmentation"])
 def test_fits_in_threads(name, data):
     X, y, _ = data
-    seeds = [0, 1, 2, 3]
 
     def fit(seed):
         return _fit(SETTINGS[name] | {"random_state": seed}, X, y)
 
-    alone = [fit(seed) for seed in seeds]
+    alone = [fit(seed) for seed in range(4)]
     with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(fit, seeds))
+        together = list(pool.map(fit, range(4)))
     for one, other in zip(alone, together, strict=True):
         _assert_same(one, other, X)
 
@@ -239,24 +243,22 @@ def test_fits_in_threads(name, data):
 def test_predictions_in_threads(architecture, data):
     X, y, _ = data
     model = _fit({"architecture": architecture}, X, y)
-    methods = [model.predict_proba, model.embed, model.decision_function]
     parts = [X[i : i + 20] for i in range(20)]
     with ThreadPoolExecutor(4) as pool:
-        for method in methods:
+        for method in (model.predict_proba, model.embed, model.decision_function):
             for part, got in zip(parts, pool.map(method, parts), strict=True):
                 assert np.array_equal(got, method(part))
 
 
-def _through_joblib(model):
+def _joblib_dumps(model):
     buffer = io.BytesIO()
     joblib.dump(model, buffer)
-    buffer.seek(0)
-    return joblib.load(buffer)
+    return buffer.getvalue()
 
 
 COPIES = {
     "pickle": lambda model: pickle.loads(pickle.dumps(model)),
-    "joblib": _through_joblib,
+    "joblib": lambda model: joblib.load(io.BytesIO(_joblib_dumps(model))),
     "cloudpickle": lambda model: pickle.loads(cloudpickle.dumps(model)),
     "deepcopy": copy.deepcopy,
 }
@@ -285,14 +287,11 @@ def test_pickles_hold_no_patient(data):
     patients = np.array([f"Jane Doe {i:02d}" for i in range(40)])
     X[::2, :, :] = np.frombuffer(b"SECRETSCAN", dtype=np.uint8)
     X[np.arange(40), np.arange(40) % 10, 0] = np.arange(40)
-    calls = [
-        (X, {"groups": patients}),
-        (ImageSequence.from_array(X, groups=patients), {}),
-    ]
-    for images, extra in calls:
+    sequence = ImageSequence.from_array(X, groups=patients)
+    for images, extra in [(X, {"groups": patients}), (sequence, {})]:
         model = clone(CLF).set_params(early_stopping=True).fit(images, y, **extra)
         model.score(X, y)
-        for dump in (pickle.dumps, cloudpickle.dumps):
+        for dump in (pickle.dumps, cloudpickle.dumps, _joblib_dumps):
             content = dump(model)
             assert b"Jane" not in content
             assert "Jane".encode("utf-32-le") not in content

@@ -198,8 +198,11 @@ def test_missing_labels_leave_the_score(tiny, X):
         (INDICATOR * 2, "holds 2; an indicator"),
         (INDICATOR + 0.5, "an indicator of labels holds 0, 1 or NaN"),
         (np.array([["a", "b"]] * 24), "no indicator"),
-        (np.where([True, False, False], np.nan, INDICATOR), r"no label in columns \[0\]"),
-        (np.zeros((24, 2, 2), int), "dim 3, while dim <= 2"),
+        (
+            np.where([True, False, False], np.nan, INDICATOR),
+            r"no label in columns \[0\]",
+        ),
+        (np.zeros((24, 2, 2), int), r"y should be a 1d array.*\(24, 2, 2\)"),
         (np.linspace(0, 1, 24), "Unknown label type: continuous"),
         (np.array(["a", None, "b"] * 8, dtype=object), "8 of 24.*first at 1"),
         (pd.Series(["a", None, "b"] * 8), "8 of 24.*first at 1"),

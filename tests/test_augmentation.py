@@ -1,0 +1,235 @@
+"""Augmentation: exact against NumPy, the same batched as one by one, seeded."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skmedimg.augmentation import PRESETS, Augmentation, mirror, warp
+
+AXES = {2: ("H", "W"), 3: ("D", "H", "W")}
+EVERYTHING = {
+    "rotation": 20,
+    "translation": 0.1,
+    "scale": 0.2,
+    "gain": 0.3,
+    "shift": 0.4,
+}
+
+
+def batch(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator)
+
+
+def unchanged(n, dims):
+    """Numbers that change nothing, for a test to change some of them."""
+    return {
+        "flip": torch.zeros(n, dims, dtype=torch.bool),
+        "angle": torch.zeros(n, dims * (dims - 1) // 2),
+        "translation": torch.zeros(n, dims),
+        "scale": torch.ones(n),
+        "gain": torch.ones(n),
+        "shift": torch.zeros(n),
+    }
+
+
+def one(params, i):
+    return {name: value[i : i + 1] for name, value in params.items()}
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 9, 7), (6, 1, 8, 9, 7), (6, 2, 1, 9)])
+@pytest.mark.parametrize("only", [*EVERYTHING, "flip", "everything"])
+def test_batched_is_one_by_one(shape, only):
+    dims = len(shape) - 2
+    params = EVERYTHING | {"flip": AXES[dims]}
+    params = params if only == "everything" else {only: params[only]}
+    augment, x = Augmentation(**params), batch(*shape)
+    drawn = augment.draw(x, torch.Generator().manual_seed(0))
+    before = x.clone()
+    together = augment.apply(x, drawn)
+    assert together.shape == x.shape
+    assert not torch.equal(together, x)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+    for i in range(len(x)):
+        alone = augment.apply(x[i : i + 1], one(drawn, i))
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close(augment.apply(x, drawn), together, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("function", [mirror, warp])
+def test_flips_are_numpys(dims, function):
+    x = batch(2**dims, 2, *(7, 8, 5)[:dims])
+    params = unchanged(len(x), dims)
+    for i in range(len(x)):
+        params["flip"][i] = torch.tensor([bool(i >> k & 1) for k in range(dims)])
+    flipped = function(x, params["flip"] if function is mirror else params)
+    for image, got, flip in zip(x, flipped, params["flip"], strict=True):
+        axes = [int(k) + 1 for k in flip.nonzero()]
+        expected = np.flip(image.numpy(), axes)
+        np.testing.assert_allclose(
+            got, expected, atol=0 if function is mirror else 1e-5
+        )
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 7), (6, 6, 6)])
+def test_quarter_turns_are_numpys(shape):
+    dims, planes = len(shape), [(0, 1), (0, 2), (1, 2)]
+    for k, (a, b) in enumerate(planes[: dims * (dims - 1) // 2]):
+        for turns in (1, 2, 3):
+            x, params = batch(2, 3, *shape), unchanged(2, dims)
+            params["angle"][:, k] = turns * math.pi / 2
+            got = warp(x, params).numpy()
+            turned = [np.rot90(x, t, axes=(a + 2, b + 2)) for t in (turns, -turns)]
+            assert any(np.allclose(got, t, atol=1e-4) for t in turned)
+
+
+def test_rotation_stays_one_in_images_that_are_not_square():
+    x, params = torch.zeros(1, 1, 9, 21), unchanged(1, 2)
+    x[0, 0, 4, 10:13] = 1  # from the centre to the right
+    params["angle"][:] = math.pi / 2
+    rows, columns = np.nonzero(warp(x, params)[0, 0].numpy() > 0.5)
+    assert set(columns) == {10}
+    assert set(rows) in ({4, 5, 6}, {2, 3, 4})
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("pixels", [1, -2])
+def test_translation_repeats_the_border(axis, pixels):
+    x, params = batch(1, 1, 6, 8), unchanged(1, 2)
+    params["translation"][0, axis] = 2 * pixels / x.shape[axis + 2]
+    at = np.arange(x.shape[axis + 2])
+    shifted = [
+        x.numpy().take(np.clip(at + sign * pixels, 0, at[-1]), axis + 2)
+        for sign in (1, -1)
+    ]
+    got = warp(x, params).numpy()
+    assert any(np.allclose(got, s, atol=1e-5) for s in shifted)
+
+
+def test_scale_enlarges_about_the_centre():
+    ramp = torch.arange(9.0).expand(1, 1, 9, 9) - 4
+    params = unchanged(1, 2)
+    params["scale"][:] = 2
+    torch.testing.assert_close(warp(ramp, params), ramp / 2)
+
+
+def test_intensity_is_linear():
+    x, params = batch(3, 2, 5, 5), unchanged(3, 2)
+    params["gain"][:] = torch.tensor([0.5, 1.0, 1.5])
+    params["shift"][:] = torch.tensor([0.0, 1.0, -1.0])
+    got = Augmentation(gain=0.5, shift=1).apply(x, params)
+    expected = [x[0] * 0.5, x[1] + 1, x[2] * 1.5 - 1]
+    torch.testing.assert_close(got, torch.stack(expected))
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1, 9), (4, 1, 9, 1), (4, 2, 1, 1, 9)])
+def test_axes_of_one_pixel_are_never_touched(shape):
+    dims = len(shape) - 2
+    short = [a for a, s in zip(AXES[dims], shape[2:], strict=True) if s == 1]
+    x, generator = batch(*shape), torch.Generator().manual_seed(0)
+    for augment in (Augmentation(flip=short), Augmentation(rotation=180)):
+        for _ in range(5):
+            torch.testing.assert_close(augment(x, generator), x, rtol=0, atol=1e-6)
+    everything = Augmentation(**EVERYTHING, flip=AXES[dims])(x, generator)
+    assert everything.isfinite().all()
+
+
+def test_numbers_stay_within_their_limits():
+    augment, x = Augmentation(**EVERYTHING, flip=["W"]), torch.empty(2000, 1, 4, 4)
+    drawn = augment.draw(x, torch.Generator().manual_seed(0))
+    limits = {
+        "angle": (-math.radians(20), math.radians(20)),
+        "translation": (-0.2, 0.2),  # in halves of an axis
+        "scale": (1 / 1.2, 1.2),
+        "gain": (0.7, 1.3),
+        "shift": (-0.4, 0.4),
+    }
+    for name, (low, high) in limits.items():
+        assert drawn[name].min() >= low - 1e-6
+        assert drawn[name].max() <= high + 1e-6
+        assert np.ptp(drawn[name].numpy()) > 0.95 * (high - low)
+    assert not drawn["flip"][:, 0].any()
+    assert 0.4 < drawn["flip"][:, 1].float().mean() < 0.6
+
+
+def test_default_does_nothing_and_auto_never_mirrors():
+    x = batch(50, 1, 6, 6)
+    generator = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(Augmentation()(x, generator), x, rtol=0, atol=0)
+    auto = Augmentation(**PRESETS["auto"])
+    assert not auto.draw(x, generator)["flip"].any()
+    assert not torch.equal(auto(x, generator), x)
+
+
+def test_seed_decides():
+    augment, x = Augmentation(**EVERYTHING, flip=["H"]), batch(4, 1, 6, 6)
+    first, again, other = (
+        augment(x, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+# -- in an estimator -------------------------------------------------------------------
+
+
+class Jitter:
+    """A user's augmentation that draws from torch's global generator."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def __call__(self, x):
+        self.shapes.append((*x.shape, x.dtype))
+        return x + torch.randn_like(x)
+
+
+def test_callable_augmentation_is_seeded(tiny, images):
+    X, y = images
+    jitter = Jitter()
+    first, again, other = (
+        tiny(augmentation=jitter, random_state=seed).fit(X, y).predict_proba(X)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    plain = tiny(augmentation=None).fit(X, y).predict_proba(X)
+    assert not np.array_equal(first, plain)
+    assert {shape[1:] for shape in jitter.shapes} == {(1, 10, 10, torch.float32)}
+
+
+def test_rows_without_a_shape_are_never_augmented(tiny, images):
+    X, y = images
+    flat = X.reshape(40, -1)
+    for params, changes in [({}, False), ({"image_shape": (10, 10)}, True)]:
+        with_, without = (
+            tiny(augmentation=a, **params).fit(flat, y).predict_proba(flat)
+            for a in ("auto", None)
+        )
+        assert np.array_equal(with_, without) != changes
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"flip": ["D"]}, r"flip=\('D',\) names \['D'\].*\('H', 'W'\)"),
+        ({"flip": ["H", "x"]}, r"names \['x'\]"),
+        ({"flip": 3}, "'flip'"),
+        ({"rotation": -1}, "'rotation'"),
+        ({"rotation": 181}, "'rotation'"),
+        ({"rotation": float("nan")}, "'rotation'"),
+        ({"translation": 1.5}, "'translation'"),
+        ({"scale": -0.1}, "'scale'"),
+        ({"scale": float("inf")}, "'scale'"),
+        ({"gain": 1.0}, "'gain'"),
+        ({"shift": "much"}, "'shift'"),
+    ],
+)
+def test_bad_parameters(tiny, images, params, match):
+    with pytest.raises(ValueError, match=match):
+        Augmentation(**params).check(2)
+    with pytest.raises(ValueError, match=match):
+        tiny(augmentation=Augmentation(**params)).fit(*images)
