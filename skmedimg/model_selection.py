@@ -38,10 +38,10 @@ class PatientKFold(StratifiedGroupKFold):
     >>> X = ImageSequence.from_array(np.zeros((12, 8, 8)), groups=patients)
     >>> y = np.tile([0, 0, 1, 1], 3)
     >>> for train, test in PatientKFold(3).split(X, y):
-    ...     print(sorted(set(patients[test])))
-    [0, 1]
-    [2, 3]
-    [4, 5]
+    ...     print(sorted(set(patients[test].tolist())))
+    [0, 3]
+    [1, 4]
+    [2, 5]
     """
 
     def split(

@@ -1,11 +1,11 @@
-"""What made images promise: truth that fits them, patients that matter, repeatability."""
+"""What made images promise: truth that fits, patients that matter, repeatability."""
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -61,7 +61,7 @@ def test_a_lesion_is_brighter_than_the_same_place_without_it():
     sick = make_lesions(20, prevalence=1, **params)
     sound = make_lesions(20, prevalence=0, **params)
     difference = sick.images.astype(int) - sound.images
-    assert 45 < difference[sick.masks == 1].mean() < 75
+    assert 40 < difference[sick.masks == 1].mean() < 65
     assert difference[sick.masks == 0].mean() < 5
 
 
@@ -87,22 +87,18 @@ def test_prevalence_is_that_of_patients(n_patients, prevalence, n_diseased):
 
 def test_patients_are_recognisable_and_that_would_be_a_leak():
     data = make_lesions(60, image_size=24, difficulty=1, random_state=0)
-    X = data.images.reshape(len(data.images), -1)
-    X = np.sort(X, axis=1)  # not even where things are, only how bright
-
-    def auc(groups):
-        cv = list(_splits(groups))
-        model = make_pipeline(StandardScaler(), KNeighborsClassifier(3))
-        proba = cross_val_predict(model, X, data.target, cv=cv, method="predict_proba")
-        return roc_auc_score(data.target, proba[:, 1])
-
-    assert auc(np.arange(len(X))) > auc(data.groups) + 0.15
-
-
-def _splits(groups):
-    from sklearn.model_selection import GroupKFold
-
-    return GroupKFold(10, shuffle=True, random_state=0).split(groups, groups=groups)
+    # Sorted pixels: not even where things are, only how bright.
+    X = np.sort(data.images.reshape(len(data.images), -1), axis=1)
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(3))
+    aucs = []
+    for groups in (data.groups, np.arange(len(X))):
+        cv = GroupKFold(10, shuffle=True, random_state=0)
+        proba = cross_val_predict(
+            model, X, data.target, groups=groups, cv=cv, method="predict_proba"
+        )
+        aucs.append(roc_auc_score(data.target, proba[:, 1]))
+    apart, leaking = aucs
+    assert leaking > apart + 0.15
 
 
 def test_brightness_alone_tells_less_the_harder_it_is():
@@ -137,26 +133,26 @@ def test_difficulty_changes_contrast_alone():
 
 def test_same_seed_same_images():
     params = {"n_patients": 5, "image_size": 16}
-    for state in (7, np.int64(7)):
-        first, second = (make_lesions(**params, random_state=7), state)
-        second = make_lesions(**params, random_state=second)
-        for name in ("images", "masks", "target", "groups"):
-            assert_array_equal(first[name], second[name])
-    instance = np.random.RandomState(0)
-    again = np.random.RandomState(0)
-    X, _ = make_lesions(**params, return_X_y=True, random_state=instance)
-    Y, _ = make_lesions(**params, return_X_y=True, random_state=again)
-    Z, _ = make_lesions(**params, return_X_y=True, random_state=again)
+    first = make_lesions(**params, random_state=7)
+    second = make_lesions(**params, random_state=np.int64(7))
+    for name in ("images", "masks", "target", "groups"):
+        assert_array_equal(first[name], second[name])
+    legacy = [np.random.RandomState(0), np.random.RandomState(0)]
+    X, Y, Z = (
+        make_lesions(**params, random_state=state).images
+        for state in (*legacy, legacy[0])
+    )
     assert_array_equal(X, Y)
-    assert X.shape != Z.shape or (X != Z).any()
+    assert X.shape != Z.shape or (X != Z).any()  # the instance has moved on
 
 
 def test_global_random_state_is_left_alone():
-    before = np.random.get_state()[1].copy(), np.random.get_state()[2]
-    make_lesions(2, image_size=8)
-    make_lesions(2, image_size=8, random_state=0)
-    assert_array_equal(before[0], np.random.get_state()[1])
-    assert before[1] == np.random.get_state()[2]
+    before = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    for random_state in (None, 0, np.random.RandomState(0)):
+        make_lesions(2, image_size=8, random_state=random_state)
+    after = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    assert before["pos"] == after["pos"]
+    assert_array_equal(before["key"], after["key"])
 
 
 def test_return_X_y(data):

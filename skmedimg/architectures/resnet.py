@@ -56,7 +56,7 @@ class ResNet(BaseEstimator):
     >>> from skmedimg.architectures import ResNet
     >>> net = ResNet(width=8).build(1, 3, spatial_dims=2, image_size=(28, 28))
     >>> sum(p.numel() for p in net.parameters())
-    19315
+    19579
     """
 
     _parameter_constraints: ClassVar[dict] = {
