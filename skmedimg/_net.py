@@ -6,10 +6,8 @@ value is read back from the device inside an epoch.
 
 import copy
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,33 +18,11 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from skmedimg._feed import Feed
+from skmedimg._random import drawing_from
 from skmedimg.architectures._layers import Network
 from skmedimg.exceptions import NonFiniteLossError
 
-_GLOBAL_GENERATOR = threading.Lock()
 _FOCAL_GAMMA = 2.0
-
-
-@contextmanager
-def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Let code that draws from torch's global generators draw from `generator`.
-
-    The global generators (the CPU's, and the GPU's for a generator there) come back as
-    they were. A lock keeps threads from seeing each other's stand-in.
-    """
-    if generator.device.type == "cuda":
-        torch.cuda.init()
-        standard = torch.cuda.default_generators[generator.device.index or 0]
-    else:
-        standard = torch.default_generator
-    with _GLOBAL_GENERATOR:
-        before = standard.get_state()
-        standard.set_state(generator.get_state())
-        try:
-            yield
-        finally:
-            generator.set_state(standard.get_state())
-            standard.set_state(before)
 
 
 class ClassificationLoss(nn.Module):

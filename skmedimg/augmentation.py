@@ -13,15 +13,19 @@ torch.Size([4, 1, 8, 8])
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch.nn.functional import affine_grid, grid_sample
+
+from skmedimg._random import drawing_from
+from skmedimg.images import ImageSpec
 
 _AXES = {2: ("H", "W"), 3: ("D", "H", "W")}
 
@@ -219,3 +223,54 @@ PRESETS: dict[str, dict] = {
         "shift": 0.15,
     },
 }
+
+
+def make_augment(
+    augmentation: Any, spec: ImageSpec, device: str
+) -> Callable[..., torch.Tensor] | None:
+    """Function ``(batch, generator) -> batch`` for what ``augmentation=`` was given.
+
+    Parameters
+    ----------
+    augmentation : str, Augmentation, callable or None
+        The estimator's parameter.
+    spec : ImageSpec
+        The images; rows that nothing said to be images are never changed.
+    device : str
+        Where batches will be.
+
+    Returns
+    -------
+    callable or None
+        None where nothing is to be done.
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not fit, or a callable changes the shape of a batch.
+    """
+    if augmentation is None or spec.tabular:
+        return None
+    if isinstance(augmentation, str):
+        augmentation = Augmentation(**PRESETS[augmentation])
+    if isinstance(augmentation, Augmentation):
+        augmentation.check(spec.spatial_dims)
+        return augmentation
+    probe = torch.zeros(2, spec.channels, *spec.size, device=device)
+    changed = _call_on_batch(
+        augmentation, probe, torch.Generator(device).manual_seed(0)
+    )
+    if getattr(changed, "shape", None) != probe.shape:
+        shape = getattr(changed, "shape", None)
+        seen = type(changed).__name__ if shape is None else tuple(shape)
+        raise ValueError(
+            f"augmentation={augmentation!r} made {seen} of a batch of shape "
+            f"{tuple(probe.shape)}: it must give a batch of the same shape."
+        )
+    return partial(_call_on_batch, augmentation)
+
+
+def _call_on_batch(function: Callable, x: torch.Tensor, generator: Any) -> torch.Tensor:
+    """A user's augmentation, drawing from our generator instead of the global one."""
+    with drawing_from(generator):
+        return function(x)

@@ -1,0 +1,82 @@
+"""What a user passes beside the images, checked: shapes, groups, devices, callbacks."""
+
+import copy
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def check_shape_parameter(name: str, value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    shape = tuple(value) if np.ndim(value) == 1 else ()
+    if not shape or not all(isinstance(s, Integral) and int(s) > 0 for s in shape):
+        raise ValueError(
+            f"{name}={value!r} must be a sequence of positive integers, for example "
+            "(28, 28)."
+        )
+    return tuple(int(s) for s in shape)
+
+
+def check_groups(groups: Any, n: int) -> np.ndarray | None:
+    if groups is None:
+        return None
+    import pandas as pd
+
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise ValueError(
+            f"groups has shape {groups.shape}, but X has {n} images: give one group "
+            "(patient) an image."
+        )
+    missing = np.asarray(pd.isna(groups))
+    if missing.any():
+        raise ValueError(
+            f"groups has {int(missing.sum())} missing entries, the first at "
+            f"{int(np.argmax(missing))}: name a patient for every image."
+        )
+    return groups.astype(str) if groups.dtype == object else groups
+
+
+def check_device(device: Any) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        checked = torch.device(device)
+        torch.zeros(1, device=checked).item()  # "meta" has no numbers to give
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} is not available here ({str(error).splitlines()[0]}); "
+            'use "auto" or "cpu".'
+        ) from error
+    return str(checked)
+
+
+def check_callbacks(callbacks: list | None) -> list | None:
+    """Copies of skorch callbacks, which may be named or be classes."""
+    for entry in callbacks or ():
+        callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                f"callbacks holds {entry!r}; each must be a skorch.callbacks.Callback, "
+                "or a pair of a name and one."
+            )
+    return copy.deepcopy(callbacks)
+
+
+def check_precision(precision: str, device: torch.device) -> torch.dtype:
+    if precision != "auto":
+        return PRECISIONS[precision]
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32

@@ -1,0 +1,114 @@
+"""What is done to a network from outside: weights in, features out, memory saved."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from sklearn.frozen import FrozenEstimator
+from torch import nn
+
+from skmedimg.architectures._layers import Network
+
+
+def channels_last_filters(module: nn.Module, dims: int) -> nn.Module:
+    """Store the filters of convolutions as channels last, in place."""
+    # 1.2 to 1.5 times faster on a CPU for these nets.
+    memory = torch.channels_last if dims == 2 else torch.channels_last_3d
+    for parameter in module.parameters():
+        if parameter.ndim == dims + 2:
+            parameter.data = parameter.data.contiguous(memory_format=memory)
+    return module
+
+
+def load_weights(module: nn.Module, weights: Any) -> None:
+    """Load a state dict, a file of one, or the network of a frozen estimator."""
+    state = _state_dict(weights)
+    try:
+        module.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+    except RuntimeError as error:
+        raise ValueError(f"weights do not fit the architecture: {error}") from error
+
+
+def _state_dict(weights: Any) -> Mapping:
+    if isinstance(weights, FrozenEstimator):
+        if not hasattr(weights.estimator, "module_"):
+            raise ValueError(
+                "weights is a FrozenEstimator around something that is not fitted, or "
+                "has no network: fit the image estimator first."
+            )
+        return weights.estimator.module_.state_dict()
+    if isinstance(weights, Mapping):
+        state, shown = weights, "weights"
+    else:
+        shown = f"weights={str(weights)!r}"
+        try:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # a broken file makes torch raise anything
+            raise ValueError(
+                f"{shown} cannot be read as a file of torch.save: {error}"
+            ) from error
+    if isinstance(state, Mapping):
+        state = state.get("state_dict", state)
+    if not isinstance(state, Mapping) or not all(isinstance(k, str) for k in state):
+        raise ValueError(f"{shown} holds no state dict (names and their tensors).")
+    return state
+
+
+def pre_logits(module: Network, x: torch.Tensor) -> torch.Tensor:
+    """Features that one of our networks gives to its last layer."""
+    return module.forward_head(module.forward_features(x), pre_logits=True)
+
+
+def input_of_last_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run a copy of a foreign network and catch what its last linear layer is given."""
+    linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        raise ValueError(
+            "embed needs a network with a torch.nn.Linear layer; "
+            f"{type(module).__name__} has none."
+        )
+    caught: list[torch.Tensor] = []
+    handle = linear[-1].register_forward_pre_hook(
+        lambda _, inputs: caught.append(inputs[0])
+    )
+    try:
+        module(x)
+    finally:
+        handle.remove()
+    return caught[-1].flatten(1)
+
+
+class InParts:
+    """`function` of a batch, in ever smaller parts where a GPU has too little memory.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and gives a tensor whose first axis counts images.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+        self.most: int | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.most is None or len(x) <= self.most:
+            try:
+                return self.function(x)
+            except torch.OutOfMemoryError:
+                if len(x) == 1:
+                    raise
+            # Not in the handler: the error holds on to the memory of what failed.
+            self.most = len(x) // 2
+        return torch.cat([self(part) for part in x.split(self.most)])
+
+    def warn(self, device: torch.device) -> None:
+        """Say that memory was short, if it was."""
+        if self.most is not None:
+            warnings.warn(
+                f"Out of memory on {device}: the network was given {self.most} images "
+                "at a time.",
+                UserWarning,
+                stacklevel=4,
+            )
