@@ -11,9 +11,25 @@ from torch import nn
 from skmedimg.architectures._layers import Network
 
 
+def trains_channels_last(module: nn.Module) -> bool:
+    """Whether channels-last memory, 1.2 to 1.5 times faster on a CPU, is safe.
+
+    oneDNN writes past its workspace in the gradient of a strided 1-wide convolution of
+    few channels (its issue 6035): wrong weights, or a crash of the process.
+    """
+    return not any(
+        isinstance(m, nn.Conv2d | nn.Conv3d)
+        and max(m.kernel_size) == 1
+        and max(m.stride) > 1
+        and m.in_channels < 16
+        for m in module.modules()
+    )
+
+
 def channels_last_filters(module: nn.Module, dims: int) -> nn.Module:
-    """Store the filters of convolutions as channels last, in place."""
-    # 1.2 to 1.5 times faster on a CPU for these nets.
+    """Store the filters of convolutions as channels last, in place, where safe."""
+    if not trains_channels_last(module):
+        return module
     memory = torch.channels_last if dims == 2 else torch.channels_last_3d
     for parameter in module.parameters():
         if parameter.ndim == dims + 2:

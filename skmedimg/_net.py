@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from skmedimg._feed import Feed
+from skmedimg._modules import trains_channels_last
 from skmedimg._random import drawing_from
 from skmedimg.architectures._layers import Network
 from skmedimg.exceptions import NonFiniteLossError
@@ -196,6 +197,7 @@ class ImageNet(NeuralNetClassifier):
     def initialize_module(self) -> "ImageNet":
         """Take the module as it is: the estimator has built it."""
         self.module_ = self.module
+        self.channels_last_ = trains_channels_last(self.module)
         return self
 
     def initialize_criterion(self) -> "ImageNet":
@@ -310,7 +312,7 @@ class ImageNet(NeuralNetClassifier):
             # The loss does not tell what its last step did to the weights.
             losses[-1] = losses[-1].where(self._finite(), math.nan)
         values = torch.stack(losses).double().cpu().numpy()
-        if training and not np.isfinite(values).all():
+        if not np.isfinite(values).all():
             self._stop_at(int(np.argmin(np.isfinite(values))), start_state)
         self.history.record(f"{prefix}_loss", float(np.average(values, weights=sizes)))
         if correct:
@@ -350,6 +352,8 @@ class ImageNet(NeuralNetClassifier):
     def infer(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
         """Logits of a batch of prepared images."""
         x = x.to(self.device)
+        if self.module_.training and not self.channels_last_:
+            x = torch.empty(x.shape, device=x.device).copy_(x)
         autocast = torch.autocast(
             x.device.type,
             dtype=self.precision,
@@ -417,7 +421,8 @@ class ImageNet(NeuralNetClassifier):
     def _stop_at(self, batch: int, last_finite: dict[str, torch.Tensor]) -> None:
         epoch = self.history[-1, "epoch"]
         module = copy.deepcopy(self.module_)
-        module.load_state_dict(last_finite)
+        if last_finite:
+            module.load_state_dict(last_finite)
         module.eval()
         raise NonFiniteLossError(
             f"Loss or weights became NaN or infinite in epoch {epoch}, batch "

@@ -294,6 +294,8 @@ def as_image_source(
 
     if isinstance(X, ImageSequence) or sp.issparse(X):
         return X, reading
+    if isinstance(X, np.ma.MaskedArray):
+        X = _from_masked(X)
     if hasattr(X, "iloc"):
         X = _from_pandas(X)
         if hasattr(X, "iloc"):
@@ -328,6 +330,16 @@ def _is_lazy(X: Any) -> bool:
         and not hasattr(X, "detach")
         and not hasattr(X, "__array_namespace__")
     )
+
+
+def _from_masked(X: np.ma.MaskedArray) -> np.ndarray:
+    if np.ma.is_masked(X):
+        raise ValueError(
+            f"X is a masked array with {int(np.ma.getmaskarray(X).sum())} masked "
+            "pixels, which have no value to learn from: fill them first, for example "
+            "X.filled(0)."
+        )
+    return X.data
 
 
 def _from_pandas(X: Any) -> Any:

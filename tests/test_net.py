@@ -7,6 +7,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from skmedimg import CNNImageClassifier
 from skmedimg._net import ClassificationLoss
 from skmedimg.exceptions import NonFiniteLossError
 
@@ -167,3 +168,33 @@ def test_batch_is_halved_where_memory_is_short(tiny, method):
     small = tiny(architecture=Hungry(99), batch_size=4)
     expected = getattr(small, method)(*args).predict_proba(X)
     np.testing.assert_allclose(proba, expected, atol=1e-6)
+
+
+def test_narrow_strided_networks_train_in_the_plain_layout(images):
+    # Channels last, oneDNN would corrupt memory in the gradient of this convolution.
+    seen = []
+
+    class Strided(nn.Module):
+        def __init__(self, in_channels, n_outputs, dims):
+            super().__init__()
+            self.first = nn.Conv2d(in_channels, 8, 3, padding=1)
+            self.narrow = nn.Conv2d(8, 16, 1, stride=2)
+            self.head = nn.Linear(16, n_outputs)
+
+        def forward(self, x):
+            x = self.first(x)
+            if self.training:
+                seen.append(x.is_contiguous())
+            return self.head(self.narrow(x).mean((2, 3)))
+
+    CNNImageClassifier(Strided, max_epochs=1, random_state=0).fit(*images)
+    assert seen
+    assert all(seen)
+
+
+def test_masked_pixels_are_refused(images):
+    X, y = images
+    with pytest.raises(ValueError, match=r"4000 masked pixels.*fill"):
+        CNNImageClassifier().fit(np.ma.masked_array(X, mask=True), y)
+    plain = np.ma.masked_array(X, mask=False)
+    assert CNNImageClassifier(max_epochs=1).fit(plain, y).n_iter_ == 1

@@ -203,8 +203,11 @@ class _Block(nn.Module):
         self.act = act()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
+            # Not one strided convolution: with few channels, channels last and several
+            # threads, its gradient corrupts memory (oneDNN issue 6035).
             self.shortcut = nn.Sequential(
-                CONV[dims](inputs, outputs, 1, stride, bias=False),
+                MAX_POOL[dims](1, stride),
+                CONV[dims](inputs, outputs, 1, bias=False),
                 BATCH_NORM[dims](outputs),
             )
 
