@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -91,7 +92,13 @@ def _medmnist_study(path: Path) -> _Study:
     """The official split: training images to develop, test images to test."""
     if not path.is_file():
         raise FileNotFoundError(f"--data {path}: there is no such file.")
-    with np.load(path) as arrays:
+    try:
+        archive = np.load(path)
+    except (ValueError, BadZipFile) as error:
+        raise ValueError(f"--data {path} is not a MedMNIST file: {error}") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"--data {path} is not a MedMNIST file but a single array.")
+    with archive as arrays:
         names = [
             f"{s}_{part}" for s in ("train", "test") for part in ("images", "labels")
         ]

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Importing it draws once from Python's global generator, which a fixture watches.
+import sklearn.model_selection  # noqa: F401
+
 DATA = Path(
     os.environ.get("SKMEDIMG_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")
 )
