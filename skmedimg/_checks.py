@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import BatchScoring, Callback, LRScheduler
 
 PRECISIONS = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
 }
 
 
@@ -71,12 +70,24 @@ def check_callbacks(callbacks: list | None) -> list | None:
                 f"callbacks holds {entry!r}; each must be a skorch.callbacks.Callback, "
                 "or a pair of a name and one."
             )
+        if issubclass(kind, LRScheduler | BatchScoring):
+            raise TypeError(
+                f"callbacks holds {entry!r}, which cannot work here: the learning rate "
+                "follows schedule=, and losses stay on the device within an epoch."
+            )
+        if getattr(callback, "use_caching", True) is False:
+            raise TypeError(
+                f"callbacks holds {entry!r} with use_caching=False: leave it out, the "
+                "predictions of the epoch are at hand."
+            )
     return copy.deepcopy(callbacks)
 
 
 def check_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return PRECISIONS[precision]
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    ):
         return torch.bfloat16
     return torch.float32

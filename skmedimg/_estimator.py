@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from hashlib import blake2b
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -44,6 +43,7 @@ from skmedimg._modules import (
     pre_logits,
 )
 from skmedimg._net import ClassificationLoss, ImageNet, make_optimizer
+from skmedimg._patients import KnownPatients
 from skmedimg._random import drawing_from
 from skmedimg.architectures import make_architecture
 from skmedimg.architectures._layers import Network
@@ -59,6 +59,8 @@ from skmedimg.images import (
 _LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
 # Elements of one inference slice: enough to fill the cores, little enough for a laptop.
 _SLICE_ELEMENTS = 1 << 20
+# On a CPU larger slices leave the caches: 28 pixels then took twice the time.
+_SLICE_IMAGES = 128
 
 
 class BaseImageEstimator(BaseEstimator):
@@ -111,6 +113,8 @@ class BaseImageEstimator(BaseEstimator):
     device_: str
     classes_: np.ndarray
     _n_outputs: int
+    _patients: KnownPatients
+    _split_seed: int
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -148,7 +152,10 @@ class BaseImageEstimator(BaseEstimator):
             goes_on = self.warm_start and hasattr(self, "net_")
             data = self._prepare(X, y, sample_weight, groups, reset=not goes_on)
             rng = np.random.default_rng(self._seed())
-            train, valid = self._split(data, rng)
+            if not goes_on or not hasattr(self, "_split_seed"):
+                # Kept by warm_start: validation images must stay unseen.
+                self._split_seed = int(rng.integers(2**31))
+            train, valid = self._split(data)
             net = self._fit_net(data, train, valid, rng, goes_on)
             self._publish(net, data, goes_on)
         return self
@@ -258,12 +265,12 @@ class BaseImageEstimator(BaseEstimator):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _split(
-        self, data: TrainingSet, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def _split(self, data: TrainingSet) -> tuple[np.ndarray, np.ndarray | None]:
         if not self.early_stopping:
             return np.arange(len(data)), None
-        return split_units(data, self.validation_fraction, rng)
+        return split_units(
+            data, self.validation_fraction, np.random.default_rng(self._split_seed)
+        )
 
     def _fit_net(
         self,
@@ -281,8 +288,8 @@ class BaseImageEstimator(BaseEstimator):
         seeds = rng.integers(2**31, size=3).tolist()
         while True:
             net = self._make_net(data, train, int(batch_size), seeds, goes_on, **course)
-            sides = self._feeds(data, train, valid, int(batch_size), seeds[1])
             try:
+                sides = self._feeds(data, train, valid, int(batch_size), seeds[1])
                 net.partial_fit(sides[0], valid=sides[1])
                 return net
             except torch.OutOfMemoryError as error:
@@ -295,7 +302,7 @@ class BaseImageEstimator(BaseEstimator):
                     UserWarning,
                     stacklevel=4,
                 )
-                del net, sides
+                del net
 
     def _make_net(
         self,
@@ -399,7 +406,8 @@ class BaseImageEstimator(BaseEstimator):
         self, module: nn.Module, data: TrainingSet, train: np.ndarray
     ) -> None:
         """Let untrained outputs be the class frequencies rather than one half."""
-        if isinstance(module, Network) and self.weights is None:
+        trained = self.weights is not None or isinstance(self.architecture, nn.Module)
+        if isinstance(module, Network) and not trained:
             bias = torch.from_numpy(self._prior_logits(data, train))
             with torch.no_grad():
                 module.head.bias.copy_(bias)
@@ -447,13 +455,9 @@ class BaseImageEstimator(BaseEstimator):
         self.module_ = net.module_
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
-        if not goes_on:
-            self._group_key = secrets.token_bytes(16)
-            self._group_digests: frozenset[bytes] = frozenset()
+        patients = self._patients if goes_on else KnownPatients()
         used = data.groups_at(np.arange(len(data)))
-        self._group_digests |= {
-            _digest(self._group_key, group) for group in ([] if used is None else used)
-        }
+        self._patients = patients.joined_by([] if used is None else used.tolist())
 
     # -- from images to numbers --------------------------------------------------------
 
@@ -499,7 +503,8 @@ class BaseImageEstimator(BaseEstimator):
             device.type, dtype=precision, enabled=precision != torch.float32
         )
         with torch.inference_mode(), autocast:
-            for part in images.chunks(_SLICE_ELEMENTS):
+            most = _SLICE_IMAGES if device.type == "cpu" else None
+            for part in images.chunks(_SLICE_ELEMENTS, most):
                 chunk = images.take(part)
                 if not finite_images(chunk).all():
                     raise ValueError(where_not_finite(images))
@@ -522,6 +527,12 @@ class BaseImageEstimator(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        # The net brings it along, in main memory: a machine without a GPU can load it.
+        state.pop("module_", None)
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if hasattr(self, "net_"):
@@ -543,11 +554,6 @@ def auto_epochs(n_images: int) -> int:
 def auto_batch_size(n_images: int) -> int:
     """Batch size by the number of distinct images: about ten steps an epoch or more."""
     return int(np.clip(2 ** round(math.log2(max(n_images, 1) / 16)), 16, 64))
-
-
-def _digest(key: bytes, group: Any) -> bytes:
-    """Keyed hash of a patient: recognises it again, does not name it."""
-    return blake2b(str(group).encode(), key=key, digest_size=8).digest()
 
 
 def _as_frame(history: Any) -> Any:

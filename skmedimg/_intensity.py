@@ -44,7 +44,7 @@ def measure(images: ImageArray) -> Measures:
     ValueError
         If a value is NaN, infinite, or too large for float32; says how many and where.
     """
-    parts = [_measure_chunk(images.take(part)) for part in images.chunks()]
+    parts = [_measure_chunk(images.take(part), images.spec) for part in images.chunks()]
     names = [f.name for f in fields(Measures)]
     joined = Measures(
         **{name: np.concatenate([p[name] for p in parts]) for name in names}
@@ -63,20 +63,23 @@ def finite_images(chunk: np.ndarray) -> np.ndarray:
     return np.logical_and.reduce(np.isfinite(single).reshape(len(chunk), -1), axis=1)
 
 
-def _measure_chunk(chunk: np.ndarray) -> dict[str, np.ndarray]:
+def _measure_chunk(chunk: np.ndarray, spec: ImageSpec) -> dict[str, np.ndarray]:
     chunk = np.ascontiguousarray(chunk)
     chunk = chunk.astype(chunk.dtype.newbyteorder("="), copy=False)
     n, channels = chunk.shape[:2]
     with np.errstate(over="ignore", invalid="ignore"):
         x = chunk.astype(np.float32)
-        rows = x.reshape(n, channels, -1)
-        total = rows.sum(-1, dtype=np.float64)
         pattern = _pattern(x)
         flat = x.reshape(n, -1)
         low, high = flat.min(1), flat.max(1)
-        # Everything is read before the squares overwrite it.
-        tails = tails_of(chunk) if np.isfinite(total).all() else np.zeros((n, 2))
-        squares = np.square(rows, out=rows).sum(-1, dtype=np.float64)
+        # In single precision the variance of 30,000 ± 1 would be mostly rounding.
+        rows = x.astype(np.float64).reshape(n, channels, -1)
+        total = rows.sum(-1)
+        # 8 bits have one scale, unless the images of fit had many.
+        wanted = chunk.dtype.itemsize > 1 or spec.intensity == "percentile"
+        finite = bool(np.isfinite(total).all())
+        tails = tails_of(chunk) if wanted and finite else np.zeros((n, 2))
+        squares = np.square(rows, out=rows).sum(-1)
     return {
         "digest": np.array([_digest(image) for image in chunk]).reshape(n, 2),
         "low": low,
@@ -95,8 +98,6 @@ def _digest(image: np.ndarray) -> np.ndarray:
 
 def tails_of(chunk: np.ndarray) -> np.ndarray:
     """.5 and 99.5 percentile of each image, of shape (k, 2), from a regular sample."""
-    if chunk.dtype.itemsize == 1:
-        return np.zeros((len(chunk), 2))  # 8 bits have one scale; nobody asks
     flat = chunk.reshape(len(chunk), -1)
     # An odd step does not stay in the columns of an image of even width.
     step = max(1, flat.shape[1] // _TAIL_SAMPLE) | 1
@@ -246,8 +247,10 @@ class ShiftMonitor:
 
     def update(self, chunk: np.ndarray) -> None:
         """Take note of a chunk of shape (k, C, *size)."""
-        self.low = min(self.low, float(chunk.min()))
-        self.high = max(self.high, float(chunk.max()))
+        low, high = float(chunk.min()), float(chunk.max())
+        if self.spec.window is not None:  # metal is clipped, and no shift of scale
+            low, high = np.clip([low, high], *self.spec.window).tolist()
+        self.low, self.high = min(self.low, low), max(self.high, high)
         if self.spec.pattern:
             pattern = _pattern(chunk.astype(np.float32))
             self.agreement.append(_agreement(pattern, np.array(self.spec.pattern)))
@@ -262,7 +265,9 @@ class ShiftMonitor:
         )
         too_wide = self.low < low - width or self.high > high + width
         too_narrow = 0 < self.high - self.low < 0.02 * width
-        if width > 0 and (too_wide or too_narrow):
+        # Images that are scaled one by one have no common range to leave.
+        common = width > 0 and self.spec.intensity != "percentile"
+        if common and (too_wide or too_narrow):
             warnings.warn(
                 f"{shown}: bring them to the same unit and scale first, or the "
                 "predictions mean little.",

@@ -40,8 +40,12 @@ def channels_last_filters(module: nn.Module, dims: int) -> nn.Module:
 def load_weights(module: nn.Module, weights: Any) -> None:
     """Load a state dict, a file of one, or the network of a frozen estimator."""
     state = _state_dict(weights)
+    own = module.state_dict()
+    if all(k.startswith("module.") and k not in own for k in state):
+        # As torch.nn.DataParallel leaves them.
+        state = {k.removeprefix("module."): v for k, v in state.items()}
     try:
-        module.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
+        module.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"weights do not fit the architecture: {error}") from error
 

@@ -17,6 +17,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
+from skmedimg._checks import check_device
 from skmedimg._feed import Feed
 from skmedimg._modules import trains_channels_last
 from skmedimg._random import drawing_from
@@ -311,12 +312,15 @@ class ImageNet(NeuralNetClassifier):
         if training:
             # The loss does not tell what its last step did to the weights.
             losses[-1] = losses[-1].where(self._finite(), math.nan)
-        values = torch.stack(losses).double().cpu().numpy()
+        values = torch.stack(losses).cpu().double().numpy()
         if not np.isfinite(values).all():
             self._stop_at(int(np.argmin(np.isfinite(values))), start_state)
-        self.history.record(f"{prefix}_loss", float(np.average(values, weights=sizes)))
+        loss = float(np.average(values, weights=sizes))
+        best = all(loss < row[f"{prefix}_loss"] for row in self.history[:-1])
+        self.history.record(f"{prefix}_loss", loss)
+        self.history.record(f"{prefix}_loss_best", best)
         if correct:
-            hits = torch.stack(correct).double().sum(0).cpu().numpy()
+            hits = torch.stack(correct).sum(0).cpu().double().numpy()
             self.history.record(f"{prefix}_acc", float(hits[0] / hits[1]))
 
     def train_step(self, batch: Any, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -463,7 +467,10 @@ class ImageNet(NeuralNetClassifier):
         self.__dict__.update(state)
         kind = torch.device(self.device).type
         if kind != "cpu":
-            if kind == "cuda" and not torch.cuda.is_available():
-                self.device = "cpu"
+            try:
+                self.device = check_device(self.device)
+            except ValueError:
+                # bfloat16 would be ten times slower on most CPUs.
+                self.device, self.precision = "cpu", torch.float32
             self.module_.to(self.device)
             self.initialize_optimizer()

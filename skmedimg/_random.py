@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -16,16 +16,25 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
     The global generators (the CPU's, and the GPU's for a generator there) come back as
     they were. A lock keeps threads from seeing each other's stand-in.
     """
-    if generator.device.type == "cuda":
-        torch.cuda.init()
-        standard = torch.cuda.default_generators[generator.device.index or 0]
-    else:
-        standard = torch.default_generator
-    with _GLOBAL_GENERATOR:
-        before = standard.get_state()
-        standard.set_state(generator.get_state())
-        try:
-            yield
-        finally:
-            generator.set_state(standard.get_state())
-            standard.set_state(before)
+    with _GLOBAL_GENERATOR, ExitStack() as stack:
+        if generator.device.type == "cuda":
+            torch.cuda.init()
+            device = generator.device
+            # What draws on the CPU meanwhile is seeded from the same source.
+            seed = torch.randint(2**31, (), generator=generator, device=device)
+            standard = torch.cuda.default_generators[device.index or 0]
+            stack.enter_context(_stand_in(standard, generator))
+            generator = torch.Generator().manual_seed(int(seed))
+        stack.enter_context(_stand_in(torch.default_generator, generator))
+        yield
+
+
+@contextmanager
+def _stand_in(standard: torch.Generator, generator: torch.Generator) -> Iterator[None]:
+    before = standard.get_state()
+    standard.set_state(generator.get_state())
+    try:
+        yield
+    finally:
+        generator.set_state(standard.get_state())
+        standard.set_state(before)

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
-from skmedimg._estimator import BaseImageEstimator, _digest
+from skmedimg._estimator import BaseImageEstimator
 from skmedimg._feed import TrainingSet
 from skmedimg._net import ClassificationLoss
 from skmedimg._targets import LabelEncoding
@@ -113,7 +113,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         stay those of the first fit.
     device : str or torch.device, default="auto"
         "auto" takes the GPU if there is one.
-    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
         Type of the arithmetic: "auto" is float32 on a CPU, bfloat16 on a GPU that has
         it.
     callbacks : list of skorch callbacks, default=None
@@ -142,7 +142,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         The trained network.
     history_ : pandas.DataFrame
         One row an epoch: epoch, train_loss, with early stopping valid_loss and
-        valid_acc, lr, seconds, images_per_second.
+        valid_acc (weighted as the loss is), lr, seconds, images_per_second.
     n_iter_ : int
         Epochs trained.
     device_ : str
@@ -155,6 +155,12 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
 
     Notes
     -----
+    A pipeline step that turns an `skmedimg.io.ImageSequence` into a plain array loses
+    the groups: pass ``groups`` to fit as well (in a pipeline with metadata routing on).
+
+    A class whose images all have weight zero stays in `classes_`, as elsewhere in
+    scikit-learn; nothing is learnt of it.
+
     Where a meta-estimator of scikit-learn does not forward groups, give it an
     `skmedimg.io.ImageSequence`, which carries them. AdaBoost and Bagging copy even that
     into a plain array: inside them `early_stopping` cannot keep patients apart.
@@ -167,7 +173,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     >>> X = rng.integers(0, 50, (40, 12, 12), dtype=np.uint8)
     >>> y = np.repeat(["healthy", "lesion"], 20)
     >>> X[20:, 4:8, 4:8] += 100
-    >>> clf = CNNImageClassifier(max_epochs=5, random_state=0).fit(X, y)
+    >>> clf = CNNImageClassifier(max_epochs=15, random_state=0).fit(X, y)
     >>> clf.predict(X[[0, -1]])
     array(['healthy', 'lesion'], dtype='<U7')
     """
@@ -274,6 +280,11 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         with self._all_or_nothing():
             first = not hasattr(self, "net_")
             _check_partial_fit_first_call(self, classes)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    f"classes={self.classes_.tolist()} is one class only: a classifier "
+                    "needs at least 2 classes."
+                )
             data = self._prepare(
                 X, y, sample_weight, None, reset=first, classes=self.classes_
             )
@@ -436,6 +447,11 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
             data.target, data.weight, self.class_weight
         )
         weight = (factors.T * data.weight).T
+        if not weight.any():
+            raise ValueError(
+                f"class_weight={self.class_weight!r} gives weight zero to every image: "
+                "at least one class that occurs must weigh something."
+            )
         if self._encoding.multilabel:
             return np.nan_to_num(data.target).astype(np.float32), weight
         if self._n_outputs == 1:
@@ -448,16 +464,10 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
 
     def _warn_of_known_patients(self, X: Any) -> None:
         groups = groups_of(X)
-        if groups is None or not self._group_digests:
-            return
-        patients = set(map(str, groups))  # names of mixed types cannot be sorted
-        known = sum(
-            _digest(self._group_key, patient) in self._group_digests
-            for patient in patients
-        )
+        known, n = self._patients.count([] if groups is None else groups.tolist())
         if known:
             warnings.warn(
-                f"{known} of the {len(patients)} patients in X.groups were in the "
+                f"{known} of the {n} patients in X.groups were in the "
                 "training images: the score says little about new patients. Split by "
                 "patient, "
                 "for example with skmedimg.model_selection.PatientKFold.",

@@ -16,7 +16,10 @@ class NonFiniteLossError(ValueError):
         The network with the last finite weights: those the epoch began with.
     """
 
-    def __init__(self, message: str, *, epoch: int, batch: int, module: Any) -> None:
+    # Defaults let pickle, which passes the message only, bring it out of a worker.
+    def __init__(
+        self, message: str, *, epoch: int = 0, batch: int = 0, module: Any = None
+    ) -> None:
         super().__init__(message)
         self.epoch = epoch
         self.batch = batch

@@ -254,9 +254,12 @@ class ImageArray:
             return resize(batch, self.spec.size)
         return batch
 
-    def chunks(self, most: int = _CHUNK_ELEMENTS) -> Iterator[slice]:
-        """Slices that cover all images, each of about `most` elements."""
-        step = max(1, most // max(1, self.spec.channels * math.prod(self.spec.size)))
+    def chunks(
+        self, elements: int = _CHUNK_ELEMENTS, images: int | None = None
+    ) -> Iterator[slice]:
+        """Slices that cover all images, of about `elements`, at most `images` each."""
+        step = elements // max(1, self.spec.channels * math.prod(self.spec.size))
+        step = max(1, step if images is None else min(step, images))
         for start in range(0, len(self), step):
             yield slice(start, min(start + step, len(self)))
 

@@ -94,6 +94,8 @@ class ImageSequence:
                 raise ValueError(
                     f"X cannot be read as an array of images: {error}"
                 ) from error
+        if groups is None and isinstance(X, cls):
+            groups = X.groups
         return cls(X, groups=groups)
 
     @property

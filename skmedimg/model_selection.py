@@ -53,8 +53,8 @@ class PatientKFold(StratifiedGroupKFold):
         ----------
         X : ImageSequence or array-like of shape (n, …)
             Images.
-        y : array-like of shape (n,)
-            Labels, for the stratification.
+        y : array-like of shape (n,) or (n, n_labels)
+            Labels, for the stratification; indicators count by their combination.
         groups : array-like of shape (n,), default=None
             Patient of each image; None takes ``X.groups``.
 
@@ -75,4 +75,12 @@ class PatientKFold(StratifiedGroupKFold):
                 "PatientKFold needs to know the patients: pass groups=, or X as "
                 "ImageSequence.from_array(X, groups=...)."
             )
-        return super().split(X, y, groups)
+        return super().split(X, _one_label(y), groups)
+
+
+def _one_label(y: Any) -> Any:
+    """Indicators of several labels as their combinations; NaN is a value of its own."""
+    if np.ndim(y) != 2 or np.shape(y)[1] < 2:
+        return y
+    indicator = np.nan_to_num(np.asarray(y, dtype=float), nan=-1.0)
+    return np.unique(indicator, axis=0, return_inverse=True)[1].ravel()

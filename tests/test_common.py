@@ -1,5 +1,7 @@
 """scikit-learn's own contract, over every public estimator."""
 
+from unittest import SkipTest
+
 import pytest
 import sklearn
 from sklearn.utils.estimator_checks import (
@@ -13,7 +15,7 @@ from skmedimg import CNNImageClassifier
 
 ESTIMATORS = [CNNImageClassifier()]
 # 63 checks of any classifier, and 4 of one with the multi-label tag.
-N_CHECKS = {"1.9.1": 67}
+N_CHECKS = {"1.8.0": 66, "1.9.1": 67}
 
 
 def _checks():
@@ -38,14 +40,16 @@ def numpy_state_restored():
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("estimator", "check"), list(_checks()))
 def test_estimator_check(estimator, check, numpy_state_restored):
-    # No try/except: a check that skips itself would show as skipped.
-    check(estimator)
+    try:
+        check(estimator)
+    except SkipTest as reason:
+        pytest.fail(f"skipped itself: {reason}")
 
 
 def test_number_of_checks():
     for estimator in ESTIMATORS:
         n = len(list(estimator_checks_generator(estimator, mark=None)))
-        assert n >= 67
+        assert n >= 66
         assert n == N_CHECKS.get(sklearn.__version__, n)
 
 

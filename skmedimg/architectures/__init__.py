@@ -101,7 +101,8 @@ def make_architecture(
             f"architecture={architecture!r} returned {type(module).__name__}, not a "
             "torch.nn.Module."
         )
-    return module
+    # A callable may hand out a module that it keeps.
+    return module if isinstance(architecture, type) else copy.deepcopy(module)
 
 
 def _by_name(name: str, spatial_dims: int, n_images: int | None) -> Any:
