@@ -7,6 +7,7 @@ as it lies in its files, "RAS" is NIfTI's world.
 
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
@@ -70,11 +71,13 @@ def closest_code(directions: np.ndarray) -> str:
     'LPS'
     """
     unit = directions / np.linalg.norm(directions, axis=0)
-    # Of all assignments the best on the whole: axis by axis, two array axes of a
-    # volume tilted by 45 degrees could fall on one patient axis.
+    # Rounded, so that at 45 degrees a file of other precision decides alike.
+    closeness = np.round(np.abs(unit), 3)
+    # Of all assignments the best on the whole: axis by axis, two array axes could fall
+    # on one patient axis.
     best = max(
         permutations(range(3)),
-        key=lambda order: sum(abs(unit[world, k]) for k, world in enumerate(order)),
+        key=lambda order: sum(closeness[world, k] for k, world in enumerate(order)),
     )
     return "".join(
         _AXES[world][0 if unit[world, k] > 0 else 1] for k, world in enumerate(best)
@@ -157,7 +160,7 @@ class Grid:
             starts = starts[0] + np.arange(shape[0])[:, np.newaxis] * steps[0]
         return Grid(starts, steps, shape)
 
-    def facts(self) -> dict[str, tuple]:
+    def facts(self) -> dict[str, Any]:
         """Fields of `ImageMeta` that say where the image lies."""
         row, column = (v / np.linalg.norm(v) for v in (self.steps[2], self.steps[1]))
         return {
