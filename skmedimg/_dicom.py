@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,15 +128,20 @@ def _check_request(window: Any, voi: Any, fill: Any, frame: Any) -> Request:
         raise ValueError(f"voi={voi!r} needs window=(centre, width).")
     if window is not None and (is_index or voi == "file"):
         raise ValueError(f"window={window!r} and voi={voi!r}: pass one of them.")
-    if not (fill is None or fill == "auto" or (np.isscalar(fill) and np.isreal(fill))):
+    if not (fill is None or isinstance(fill, Real) or fill == "auto"):
         raise ValueError(f"fill={fill!r}: pass 'auto', a number or None.")
     name = window if isinstance(window, str) else None
     function = voi if voi in FUNCTIONS else "LINEAR"
     pair = None
     if window is not None:
-        centre, width = ct_window(window) if isinstance(window, str) else window
+        try:
+            centre, width = ct_window(window) if name else map(float, window)
+        except TypeError:
+            raise ValueError(
+                f"window={window!r}: pass (centre, width) or a name."
+            ) from None
         check_window(centre, width, function)
-        pair = float(centre), float(width)
+        pair = centre, width
     return Request(
         window=pair,
         name=name,
@@ -153,9 +159,10 @@ def _read(
     if request.frame is not None and not 0 <= request.frame < fmt.frames:
         raise UnfitError(f"has no frame={request.frame}: it has {fmt.frames}")
     many = fmt.frames > 1 and request.frame is None
-    frames = list(range(fmt.frames)) if many else [request.frame or 0]
-    stored = stored_frames(dataset, fmt, None if many else frames[0])
-    first = next(stored)  # a header that lies is found out here
+    frames = range(fmt.frames) if many else [request.frame or 0]
+    stored = stored_frames(dataset, fmt, frames)
+    # A header that lies is found out here, before anything has the size it claims.
+    first = next(stored)
     geometry = geometry_of(dataset, frames, many)
     grey = None
     if fmt.photometric in GREY:

@@ -17,7 +17,7 @@ import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -449,6 +449,9 @@ class _Worker:
         """In a forked process: the worker belongs to the parent."""
         if self._process is not None:
             self._process.returncode = 0  # nothing to wait for, and no warning of it
+            for pipe in (self._process.stdin, self._process.stdout):
+                # Not through the buffer, which may hold half of what a thread wrote.
+                cast(Any, pipe).raw.close()
         self._process, self._lock = None, threading.Lock()
 
 

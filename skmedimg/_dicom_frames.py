@@ -14,6 +14,7 @@ from skmedimg._dicom_values import (
     Modality,
     Voi,
     is_inverted,
+    is_screenshot,
     modality_of,
     narrow,
     stored_padding,
@@ -95,7 +96,7 @@ class GreyFrames:
         self.notes: list[str] = []
         self._padding = stored_padding(dataset, fmt)
         self._modalities = self._find_modalities(dataset, frames)
-        quantity = self._modalities[frames[0]].units
+        quantity = _common_units(self._modalities.values())
         self._is_hu = quantity == "HU"
         self._inverted = is_inverted(fmt, quantity)
         if request.name is not None and not self._is_hu:
@@ -112,18 +113,17 @@ class GreyFrames:
     def _find_modalities(
         self, dataset: "Dataset", frames: Sequence[int]
     ) -> dict[int, Modality]:
-        factor, units = 1.0, ""
-        if text(dataset, "Modality") == "PT" and not self.fmt.is_float:
+        found, factor, units = {}, 1.0, ""
+        if text(dataset, "Modality") == "PT" and not is_screenshot(dataset):
             factor, units, why = suv_of(dataset)
             if why is not None:
+                unit = "Bq/ml" if units == "BQML" else "the unit of the file"
                 self.notes.append(
-                    f"SUV cannot be computed: {why}; values are in "
-                    f"{'Bq/ml' if units == 'BQML' else 'the units of the file'}"
+                    f"SUV cannot be computed: {why}; values are in {unit}"
                 )
-        found = {}
         for frame in frames:
             modality, note = modality_of(dataset, self.fmt, frame)
-            if units and modality.table is None:
+            if units and note is None and modality.table is None:
                 modality = replace(
                     modality,
                     slope=modality.slope * factor,
@@ -133,8 +133,6 @@ class GreyFrames:
             if note is not None and note not in self.notes:
                 self.notes.append(note)
             found[frame] = modality
-        if len({modality.units for modality in found.values()} - {"raw"}) > 1:
-            raise InvalidImageError("holds frames in different units")
         return found
 
     def _find_voi(
@@ -199,6 +197,15 @@ class GreyFrames:
                 array = array.astype(np.float32)
         array[mask] = fill
         return array
+
+
+def _common_units(modalities: Iterable[Modality]) -> str:
+    units = {modality.units for modality in modalities}
+    if units == {"raw", "rescaled"}:  # a slope of 1 is one among others
+        return "rescaled"
+    if len(units) > 1:
+        raise InvalidImageError("holds frames in different units")
+    return units.pop()
 
 
 def _lowest(values: np.ndarray, mask: np.ndarray) -> Any:

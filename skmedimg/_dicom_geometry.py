@@ -1,6 +1,7 @@
 """Where the pixels of a DICOM file are: spacing, orientation, order of the frames."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,14 +38,14 @@ class Geometry:
     positions: tuple[tuple[float, ...], ...]
 
 
-def geometry_of(dataset: "Dataset", frames: list[int], many: bool) -> Geometry:
+def geometry_of(dataset: "Dataset", frames: Sequence[int], many: bool) -> Geometry:
     """Geometry of some frames of a file.
 
     Parameters
     ----------
     dataset : pydicom.dataset.Dataset
         Whole data set.
-    frames : list of int
+    frames : sequence of int
         Frames that are read, counted from 0.
     many : bool
         Whether the array has an axis for them.
@@ -174,7 +175,7 @@ def _letters(dataset: "Dataset", cosines: tuple[float, ...] | None) -> str | Non
 
 def _stack(
     dataset: "Dataset",
-    frames: list[int],
+    frames: Sequence[int],
     cosines: tuple[float, ...] | None,
     positions: list[tuple[float, ...] | None],
 ) -> tuple[list[int], float | None] | None:

@@ -162,7 +162,7 @@ def _inflate(file: _BoundedFile, start: int) -> bytes:
     return data
 
 
-def element_of(dataset: Any, keyword: str) -> "tuple[str, Any] | None":
+def element_of(dataset: Any, keyword: str | int) -> "tuple[str, Any] | None":
     """VR and value of an element; None where it is missing or cannot be read."""
     try:
         if dataset is None or keyword not in dataset:
@@ -174,13 +174,23 @@ def element_of(dataset: Any, keyword: str) -> "tuple[str, Any] | None":
         return None
 
 
-def value_of(dataset: Any, keyword: str) -> Any:
+def value_of(dataset: Any, keyword: str | int) -> Any:
     """Value of an element; None where it is missing, empty or cannot be read."""
     element = element_of(dataset, keyword)
-    return None if element is None or element[1] == "" else element[1]
+    if element is None or (isinstance(element[1], str) and not element[1]):
+        return None
+    return element[1]
 
 
-def _values(dataset: Any, keyword: str) -> list[Any]:
+def private_value_of(dataset: Any, creator: str, group: int, offset: int) -> Any:
+    """Value of the element at `offset` of the block that `creator` has reserved."""
+    for block in range(0x10, 0x100):
+        if text(dataset, group << 16 | block) == creator:
+            return value_of(dataset, group << 16 | block << 8 | offset)
+    return None
+
+
+def _values(dataset: Any, keyword: str | int) -> list[Any]:
     value = value_of(dataset, keyword)
     if value is None:
         return []
@@ -189,13 +199,13 @@ def _values(dataset: Any, keyword: str) -> list[Any]:
     return list(value)
 
 
-def text(dataset: Any, keyword: str) -> str | None:
+def text(dataset: Any, keyword: str | int) -> str | None:
     """First value as text, without white space around it."""
     values = texts(dataset, keyword)
     return values[0] if values else None
 
 
-def texts(dataset: Any, keyword: str) -> list[str]:
+def texts(dataset: Any, keyword: str | int) -> list[str]:
     """All values as text; empty ones left out."""
     found = [str(value).strip(" \0\t\r\n") for value in _values(dataset, keyword)]
     return [value for value in found if value]

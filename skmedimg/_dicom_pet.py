@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from skmedimg._dicom_header import item, number, text, texts
+from skmedimg._dicom_header import item, number, private_value_of, text, texts
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -72,18 +72,14 @@ def suv_of(dataset: "Dataset") -> tuple[float, str, str | None]:
 
 def _philips(dataset: "Dataset") -> tuple[float, float]:
     """Philips' factors from counts to SUVbw and to Bq/ml; one may be 0."""
-    try:
-        block = dataset.private_block(0x7053, "Philips PET Private Group")
-        keys = [block.get_tag(offset) for offset in (0x00, 0x09)]
-    except KeyError:
-        keys = []
     values = []
-    for key in keys:
+    for offset in (0x00, 0x09):
+        value = private_value_of(dataset, "Philips PET Private Group", 0x7053, offset)
         try:
-            value = float(dataset[key].value)
-        except (KeyError, TypeError, ValueError):
-            value = 0.0
-        values.append(value if math.isfinite(value) and value > 0 else 0.0)
+            factor = float(value)
+        except (TypeError, ValueError):
+            factor = 0.0
+        values.append(factor if math.isfinite(factor) and factor > 0 else 0.0)
     if not any(values):
         raise _NotGiven("Units is CNTS and there is no factor from counts to activity")
     return values[0], values[1]
@@ -145,12 +141,10 @@ def _reference(dataset: "Dataset", half_life: float) -> datetime:
 
 
 def _ge_scan_time(dataset: "Dataset") -> str | None:
-    try:
-        block = dataset.private_block(0x0009, "GEMS_PETD_01")
-        value = dataset[block.get_tag(0x0D)].value
-    except KeyError:
-        return None
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    value = private_value_of(dataset, "GEMS_PETD_01", 0x0009, 0x0D)
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace").strip(" \0")
+    return None if value is None else str(value)
 
 
 def _decay_time(

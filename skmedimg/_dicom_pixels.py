@@ -1,7 +1,7 @@
 """Pixel data of a DICOM file as arrays of stored values, or of RGB colours."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -156,10 +156,11 @@ class PixelFormat:
             fits = False
         if not fits:
             known = (*GREY, *_COLOUR, "PALETTE COLOR")
-            name = self.photometric if self.photometric in known else "other"
+            name = self.photometric or "missing"
+            name = name if name in (*known, "missing") else "other"
             raise InvalidImageError(
                 f"has {self.samples} samples a pixel with the photometric "
-                f"interpretation {name or 'missing'}, which cannot be read together"
+                f"interpretation {name}, which cannot be read together"
             )
         if self.compressed and self.allocated == 1:
             raise InvalidImageError("has compressed pixels of one bit")
@@ -213,9 +214,9 @@ def _is_big_endian(dataset: "Dataset", syntax: str) -> bool:
 
 
 def stored_frames(
-    dataset: "Dataset", fmt: PixelFormat, frame: int | None = None
+    dataset: "Dataset", fmt: PixelFormat, wanted: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """Frames in the file's order, one at a time.
+    """Some frames of a file, one at a time.
 
     Parameters
     ----------
@@ -223,8 +224,8 @@ def stored_frames(
         With its pixel data.
     fmt : PixelFormat
         Of the same file.
-    frame : int, default=None
-        The only one to decode, counted from 0.
+    wanted : sequence of int
+        Frames to decode, counted from 0.
 
     Yields
     ------
@@ -240,7 +241,6 @@ def stored_frames(
     if not isinstance(data, bytes):
         raise InvalidImageError("holds no pixel data")
     palette = _palette(dataset, fmt) if fmt.photometric == "PALETTE COLOR" else None
-    wanted = range(fmt.frames) if frame is None else [frame]
     if fmt.compressed:
         decoded = _compressed(data, fmt, wanted)
     else:
@@ -255,7 +255,7 @@ def stored_frames(
 
 
 def _native(
-    data: bytes, fmt: PixelFormat, wanted: Any
+    data: bytes, fmt: PixelFormat, wanted: Sequence[int]
 ) -> Iterator[tuple[np.ndarray, str]]:
     if data[:4] == b"\xfe\xff\x00\xe0" and not fmt.syntax:
         raise InvalidImageError("does not say how its pixel data are compressed")
@@ -323,7 +323,7 @@ def _values(pixels: np.ndarray, fmt: PixelFormat, stored: int, high: int) -> np.
 
 
 def _compressed(
-    data: bytes, fmt: PixelFormat, wanted: Any
+    data: bytes, fmt: PixelFormat, wanted: Sequence[int]
 ) -> Iterator[tuple[np.ndarray, str]]:
     size = math.prod(fmt.shape) * fmt.allocated // 8
     total = size * len(wanted)
@@ -372,30 +372,6 @@ def _to_rgb(pixels: np.ndarray, stored: int) -> np.ndarray:
         [y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue], -1
     )
     return np.clip(np.rint(rgb), 0, top).astype(pixels.dtype)
-
-
-def _palette(dataset: "Dataset", fmt: PixelFormat) -> Any:
-    """Function from indices to RGB of 8 bits."""
-    tables = []
-    for colour in ("Red", "Green", "Blue"):
-        name = f"{colour}PaletteColorLookupTable"
-        table = read_table(dataset, name, fmt.big_endian)
-        if table is None:
-            raise InvalidImageError(f"has a palette without {name}Data")
-        tables.append(table)
-    # Tables of 16 bits that hold 8 exist: whoever wrote them meant the values.
-    wide = any(table.bits > 8 for table in tables)
-    wide = wide and max(int(table.data.max()) for table in tables) > 255
-    bytes_ = [(table.data >> 8 if wide else table.data) for table in tables]
-
-    def look_up(pixels: np.ndarray) -> np.ndarray:
-        found = [
-            data[np.clip(pixels.astype(np.int64) - table.first, 0, len(data) - 1)]
-            for table, data in zip(tables, bytes_, strict=True)
-        ]
-        return np.stack(found, axis=-1).astype(np.uint8)
-
-    return look_up
 
 
 @dataclass(frozen=True)
@@ -517,3 +493,25 @@ def _expand_segments(words: list[int], count: int) -> np.ndarray:
             starts.append(at)
             at = one(at)
     return np.array(out[:count], dtype=np.uint16)
+
+
+def _palette(
+    dataset: "Dataset", fmt: PixelFormat
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Function from indices to RGB of 8 bits."""
+    tables = []
+    for colour in ("Red", "Green", "Blue"):
+        name = f"{colour}PaletteColorLookupTable"
+        table = read_table(dataset, name, fmt.big_endian)
+        if table is None:
+            raise InvalidImageError(f"has a palette without {name}Data")
+        tables.append(table)
+    # By the values, not by the bits they are said to have: tables of 16 bits that hold
+    # 8 exist.
+    shift = 8 if max(int(table.data.max()) for table in tables) > 255 else 0
+
+    def look_up(pixels: np.ndarray) -> np.ndarray:
+        colours = np.stack([table(pixels) for table in tables], axis=-1)
+        return (colours >> shift).astype(np.uint8)
+
+    return look_up

@@ -23,6 +23,12 @@ _TYPES = ("HU", "HU_MOD", "OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
 _HU_TYPES = ("HU", "HU_MOD")
 # Values in these units grow with brightness only by convention.
 _NO_QUANTITY = ("raw", "rescaled", "OD")
+# Modalities that mean little without them.
+_RESCALED = {
+    "CT": "CT without RescaleSlope and RescaleIntercept is not in HU; values are left "
+    "as stored",
+    "PT": "PET without RescaleSlope is in no known unit; values are left as stored",
+}
 _SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -106,8 +112,8 @@ def modality_of(
         units = "GY" if text(dataset, "DoseUnits") == "GY" else "rescaled"
         return Modality(scaling, 0.0, None, units) if scaling else Modality(), None
     if slope is None and intercept is None:
-        lost = modality == "CT" and not _is_screenshot(dataset)
-        return Modality(), _NO_RESCALE if lost else None
+        lost = None if is_screenshot(dataset) else _RESCALED.get(modality or "")
+        return Modality(), lost
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     if slope == 0:
         return Modality(), "its RescaleSlope is 0; values are left as stored"
@@ -121,22 +127,17 @@ def modality_of(
     return Modality(slope, intercept, None, units), None
 
 
-_NO_RESCALE = (
-    "CT without RescaleSlope and RescaleIntercept; values are left as stored and are "
-    "not in HU"
-)
-
-
 def _units(kind: str | None) -> str:
     return kind if kind in _TYPES else "rescaled"
 
 
-def _is_screenshot(dataset: "Dataset") -> bool:
+def is_screenshot(dataset: "Dataset") -> bool:
+    """Whether this is a secondary capture: grey values of a screen, no quantities."""
     return (text(dataset, "SOPClassUID") or "").startswith(_SCREENSHOT)
 
 
 def _is_hu(dataset: "Dataset", kind: str | None) -> bool:
-    if _is_screenshot(dataset):
+    if is_screenshot(dataset):
         return False
     if kind is None or kind in _HU_TYPES:
         return True
