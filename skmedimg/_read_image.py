@@ -141,6 +141,14 @@ def _kind(path: Path) -> str:
     )
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does, damaged as it may be."""
+    try:
+        return _kind(path) == "dicom"
+    except (InvalidImageError, OSError):
+        return False
+
+
 def windowed(
     name: str,
     array: np.ndarray,
