@@ -31,6 +31,7 @@ from skmedimg.io import ImageSequence
 if TYPE_CHECKING:
     import pandas as pd
 
+_IMAGING = ("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "US", "XA")
 _MEDMNIST_SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -96,11 +97,7 @@ def load_image_folder(
     ... )  # doctest: +SKIP
     """
     root = Path(root)
-    parts = split_folders(root)
-    if split is not None and split not in parts:
-        raise ValueError(
-            f"split={split!r}: {root.name} has {sorted(filter(None, parts)) or 'none'}."
-        )
+    parts = split_folders(root, split)
     classes = sorted({folder.name for part in parts.values() for folder in part})
     if not classes:
         raise ValueError(
@@ -315,9 +312,12 @@ def load_dicom(
     """
     root = Path(root)
     scanned = scan_dicom(root, n_jobs=n_jobs)
-    # What is no DICOM at all is passed over; DICOM that is damaged is not.
+    # What is no DICOM at all is passed over; DICOM that is damaged is not. A file that
+    # was cut off in its header has no size, as reports have none.
     wanted = scanned.image.to_numpy(copy=True)
-    for i in np.flatnonzero(scanned.error.notna()):
+    unsized = scanned.modality.isna() | scanned.modality.isin(_IMAGING)
+    doubtful = scanned.error.notna() | (unsized & ~scanned.image)
+    for i in np.flatnonzero(doubtful):
         wanted[i] = is_dicom(root / scanned.path[i])
     listed = scanned[wanted]
     if not scanned.image.any():

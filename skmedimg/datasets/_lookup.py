@@ -49,16 +49,24 @@ def may_be_image(path: Path, root: Path) -> bool:
     return not (hidden or other)
 
 
-def split_folders(root: Path) -> dict[str | None, list[Path]]:
+def split_folders(root: Path, split: str | None) -> dict[str | None, list[Path]]:
     """Folders of the classes, by split; None is a root without splits."""
     folders = _folders(root)
-    splits = [folder for folder in folders if folder.name.lower() in _SPLITS]
-    if not splits or len(splits) < len(folders) or not any(map(_folders, splits)):
-        return {None: folders}
     parts: dict[str | None, list[Path]] = {}
-    for folder in splits:
-        parts.setdefault(_SPLITS[folder.name.lower()], []).extend(_folders(folder))
-    return parts
+    for folder in folders:
+        part = _SPLITS.get(folder.name.lower())
+        if part is not None and _folders(folder):
+            parts.setdefault(part, []).extend(_folders(folder))
+    if split is not None and split not in parts:
+        have = ", ".join(map(str, parts)) or "no folders of splits"
+        raise ValueError(f"split={split!r}: {root.name} has {have}.")
+    others = [f.name for f in folders if f.name.lower() not in _SPLITS]
+    if parts and others and split is None:
+        raise ValueError(
+            f"{root.name} has folders of splits, {', '.join(map(str, parts))}, beside "
+            f"others, {', '.join(others[:5])}: pass split=… to load one of them."
+        )
+    return parts or {None: folders}
 
 
 def _folders(root: Path) -> list[Path]:
