@@ -478,3 +478,32 @@ def test_hippocampus_volumes_are_one_X(data_file, tmp_path):
     )
     assert X.shape == (len(paths), 16, 24, 16)
     assert X.groups.tolist() == ((numbers + 1) // 2).tolist()
+
+
+@pytest.mark.parametrize("cosines", [[1, 0, 0, 0, 1, 0], [0, -1, 0, 0, 0, -1]])
+@pytest.mark.parametrize("orientation", ["SPL", "RAS", None])
+def test_frames_of_one_file_lie_as_those_of_a_series(write_dicom, cosines, orientation):
+    pixels = RNG.integers(0, 100, (3, 4, 6)).astype(np.uint16)
+    normal = np.cross(cosines[:3], cosines[3:])
+    path = write_dicom(
+        pixels,
+        Modality="MR",
+        SharedFunctionalGroupsSequence={
+            "PlaneOrientationSequence": {"ImageOrientationPatient": cosines},
+            "PixelMeasuresSequence": {"PixelSpacing": [1, 2], "SliceThickness": 3},
+        },
+        PerFrameFunctionalGroupsSequence=[
+            {
+                "PlanePositionSequence": {
+                    "ImagePositionPatient": (3.0 * k * normal).tolist()
+                }
+            }
+            for k in range(3)
+        ],
+    )
+    array, meta = read_image(path, orientation=orientation)
+    expected, known = read_dicom_series(path, orientation=orientation)
+    np.testing.assert_array_equal(array, expected)
+    assert meta.orientation == known.orientation
+    assert meta.spacing == pytest.approx(known.spacing)
+    np.testing.assert_allclose(meta.positions, known.positions)
