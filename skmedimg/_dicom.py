@@ -22,6 +22,12 @@ from skmedimg.exceptions import InvalidImageError
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_INTENTS = ("FOR PRESENTATION", "FOR PROCESSING")
+# What DICOM calls views; whatever else stands in its place may be a name.
+_VIEW_NAMES = frozenset(
+    """AP PA LL RL RLD LLD RLO LLO RAO LAO RPO LPO LAT AX
+    CC MLO ML LM LMO XCC XCCL XCCM FB SIO ISO CV AT TAN RM""".split()
+)
 # Codes of the view of a mammogram (SNOMED RT and CT).
 _VIEWS = {
     "R-10226": "MLO",
@@ -200,6 +206,7 @@ def _meta(
         pseudonym(text(dataset, keyword)) or None
         for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
     )
+    intent = _code(dataset, "PresentationIntentType")
     measures = group(dataset, frame, "PixelMeasuresSequence")
     thickness = number(measures, "SliceThickness") or number(dataset, "SliceThickness")
     return ImageMeta(
@@ -217,7 +224,7 @@ def _meta(
         series=series,
         laterality=_laterality(dataset, frame),
         view=_view(dataset),
-        presentation_intent=_code(dataset, "PresentationIntentType"),
+        presentation_intent=intent if intent in _INTENTS else None,
         burned_in=_yes(_code(dataset, "BurnedInAnnotation"), "YES", "NO"),
         lossy=_yes(_code(dataset, "LossyImageCompression"), "01", "00"),
     )
@@ -245,7 +252,8 @@ def _laterality(dataset: "Dataset", frame: int) -> str | None:
 
 def _view(dataset: "Dataset") -> str | None:
     code = text(item(dataset, "ViewCodeSequence"), "CodeValue")
-    return _code(dataset, "ViewPosition") or _VIEWS.get(code or "")
+    name = _code(dataset, "ViewPosition")
+    return name if name in _VIEW_NAMES else _VIEWS.get(code or "")
 
 
 def _intent_notes(meta: ImageMeta) -> list[str]:

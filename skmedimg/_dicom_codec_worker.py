@@ -19,7 +19,7 @@ _BASE_MEMORY = 256 << 20
 # OpenJPEG holds 32-bit samples, their wavelet coefficients and the codeblocks.
 _MEMORY_RATIO = 24
 _BASE_SECONDS = 2.0
-_SECONDS_PER_BYTE = 2e-6
+_SECONDS_PER_BYTE = 1e-6
 
 
 def _decode(request: dict[str, Any], frame: bytes) -> bytes:

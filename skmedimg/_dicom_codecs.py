@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -37,7 +38,7 @@ COMPRESSED = _JPEG | _JPEG_LS | _JPEG_2000 | {RLE, DEFLATED_FRAME}
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 # Markers that begin a frame header; 0xF7 is that of JPEG-LS.
 _SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
+LOSSY = frozenset({0xC0, 0xC1, 0xC2})
 _RGB_IDS = ([82, 71, 66], [114, 103, 98])
 
 
@@ -74,7 +75,7 @@ class Codestream:
     adobe: int | None = None
 
 
-def fragments_of(data: bytes) -> tuple[list[int], list[bytes]]:
+def fragments_of(data: bytes) -> tuple[list[int], list[memoryview]]:
     """Split encapsulated pixel data.
 
     Parameters
@@ -86,7 +87,7 @@ def fragments_of(data: bytes) -> tuple[list[int], list[bytes]]:
     -------
     offsets : list of int
         Basic offset table, often empty.
-    fragments : list of bytes
+    fragments : list of memoryview
         The other items.
 
     Raises
@@ -94,6 +95,7 @@ def fragments_of(data: bytes) -> tuple[list[int], list[bytes]]:
     InvalidImageError
         If an item begins with something else, or is longer than what is left.
     """
+    view = memoryview(data)  # a copy of each fragment would be one of the whole file
     found, at, end = [], 0, len(data)
     while at + 8 <= end and data[at : at + 4] != b"\xfe\xff\xdd\xe0":
         if data[at : at + 4] != b"\xfe\xff\x00\xe0":
@@ -106,7 +108,7 @@ def fragments_of(data: bytes) -> tuple[list[int], list[bytes]]:
             raise InvalidImageError(
                 f"is cut off: its pixel data end {length - (end - at)} bytes too early"
             )
-        found.append(data[at : at + length])
+        found.append(view[at : at + length])
         at += length
     if not found:
         raise InvalidImageError("holds no pixel data")
@@ -115,7 +117,7 @@ def fragments_of(data: bytes) -> tuple[list[int], list[bytes]]:
     return offsets, found[1:]
 
 
-def frames_of(data: bytes, count: int) -> list[bytes]:
+def frames_of(data: bytes, count: int) -> Sequence[bytes | memoryview]:
     """Compressed frames: a frame may lie in several fragments.
 
     Parameters
@@ -127,7 +129,7 @@ def frames_of(data: bytes, count: int) -> list[bytes]:
 
     Returns
     -------
-    list of bytes
+    sequence of bytes or memoryview
         `count` of them.
     """
     offsets, fragments = fragments_of(data)
@@ -149,7 +151,7 @@ def frames_of(data: bytes, count: int) -> list[bytes]:
     return [b"".join(fragments[start:end]) for start, end in groups]
 
 
-def _starts(offsets: list[int], fragments: list[bytes]) -> list[int]:
+def _starts(offsets: list[int], fragments: list[memoryview]) -> list[int]:
     """Fragments a frame begins with, by the table, else by how codestreams begin."""
     if offsets:
         at, numbers = 0, {}
@@ -282,7 +284,7 @@ def decode_frame(
             f"holds a frame of {stream.samples} samples a pixel, its header says "
             f"{fmt.samples}"
         )
-    if stream.process in _HUFFMAN and stream.precision == 8:
+    if stream.process in LOSSY and stream.precision == 8:
         pixels, photometric = _decode_with_pillow(frame, stream, fmt.photometric)
         return pixels, stream, photometric
     transformed = fmt.photometric in ("YBR_RCT", "YBR_ICT")

@@ -172,6 +172,8 @@ class GreyFrames:
         return narrow(values), mask
 
     def _is_padding(self, stored: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+        if self._padding is None and not self._is_hu:
+            return None
         mask = np.zeros(stored.shape, bool)
         if self._padding is not None:
             low, high = self._padding

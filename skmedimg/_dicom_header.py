@@ -25,8 +25,37 @@ if TYPE_CHECKING:
 DEFLATED = "1.2.840.10008.1.2.1.99"
 # A deflated data set may grow a thousandfold; an image that is worth reading does not.
 _LARGEST_FREE = 1 << 28
-_LARGEST_RATIO = 100
+_LARGEST_RATIO = 250
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UN", b"UT", b"UC"})
+
+
+class _Silence:
+    """The warning filters of the process, changed while any thread is reading.
+
+    Threads that each saved and restored them would leave them changed for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._filters: Any = None
+
+    def begin(self) -> None:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"(pydicom|PIL)(\.|$)")
+
+    def end(self) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0:
+                self._filters.__exit__()
+
+
+_SILENCE = _Silence()
 
 
 @contextmanager
@@ -37,14 +66,14 @@ def quiet() -> Iterator[None]:
     def other_thread(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    handlers_see_it = logging.getLogger("pydicom")
-    handlers_see_it.addFilter(other_thread)
+    logger = logging.getLogger("pydicom")
+    logger.addFilter(other_thread)
+    _SILENCE.begin()
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(pydicom|PIL)(\.|$)")
-            yield
+        yield
     finally:
-        handlers_see_it.removeFilter(other_thread)
+        _SILENCE.end()
+        logger.removeFilter(other_thread)
 
 
 class _BoundedFile(io.BufferedReader):

@@ -21,7 +21,7 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # Bytes that pixel data may become whatever their size, and how many times their size
 # beyond that: JPEG 2000 makes a picture of any size out of a hundred bytes.
-_LARGEST_FREE = 1 << 28
+_LARGEST_FREE = 1 << 26
 _LARGEST_RATIO = 1000
 
 
@@ -169,8 +169,9 @@ class PixelFormat:
 def _no_image(dataset: "Dataset") -> str:
     if not len(dataset):
         return "is not a DICOM file, or holds nothing"
-    name = _uid_name(text(dataset, "SOPClassUID") or "")
-    return f"holds no image ({name})"
+    meta = getattr(dataset, "file_meta", None)
+    kind = text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
+    return f"holds no image ({_uid_name(kind or '')})"
 
 
 def _uid_name(uid: str) -> str:
@@ -339,11 +340,10 @@ def _compressed(
             raise InvalidImageError(
                 f"holds {len(frames[i])} bytes for a frame of {size} bytes"
             )
-        pixels, stream, photometric = codecs.decode_frame(frames[i], fmt)
-        if fmt.samples > 1 or stream.process in (0xC0, 0xC1, 0xC2):
-            yield pixels, photometric
-            continue
-        yield _decoded_values(pixels, fmt, stream), photometric
+        pixels, stream, photometric = codecs.decode_frame(bytes(frames[i]), fmt)
+        if fmt.samples == 1:
+            pixels = _decoded_values(pixels, fmt, stream)
+        yield pixels, photometric
 
 
 def _decoded_values(
@@ -353,7 +353,12 @@ def _decoded_values(
     target = np.dtype(f"{'i' if fmt.signed else 'u'}{max(8, fmt.allocated) // 8}")
     bits = 8 * pixels.dtype.itemsize
     stored, high = min(fmt.stored, bits), min(fmt.stored, bits) - 1
-    if stream.precision > fmt.stored:
+    if stream.process in codecs.LOSSY:
+        # Values that overshoot the stored bits must not be cut to what is left of them.
+        if not fmt.signed:
+            return pixels
+        stored, high = stream.precision, stream.precision - 1
+    elif stream.precision > fmt.stored:
         high = min(fmt.high, stream.precision - 1)
     elif stream.precision < fmt.stored and stream.process in (0, 0xF7):
         # JPEG-LS and JPEG 2000 of fewer bits: the sign moved down with them.

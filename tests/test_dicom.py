@@ -481,7 +481,7 @@ def test_meta_names_nobody(write_dicom):
         "SeriesInstanceUID": "1.2.3.77.2",
         "InstitutionName": "Hilltop Clinic",
         "StudyDate": "20130717",
-        "ViewPosition": "Jane Roe (HILL-0042)",
+        "ViewPosition": "ROE_JANE",
     }
     path = write_dicom(**identity)
     _, meta = read_dicom(path)

@@ -209,6 +209,25 @@ def test_signs_of_compressed_values(write_dicom, run, stored, signed, encoder):
     assert np.array_equal(array, pixels)
 
 
+def test_values_of_12_bits_compressed_with_loss(write_dicom, run):
+    pixels = np.linspace(0, 4095, 400).astype(np.uint16).reshape(20, 20)
+    identity = {"SOPInstanceUID": "1.2.3", "SOPClassUID": "1.2"}
+    path = write_dicom(pixels, BitsStored=12, **identity)
+    packed, plain = path.with_name("packed.dcm"), path.with_name("plain.dcm")
+    assert run("dcmcjpeg", "+ee", "+bt", path, packed)
+    assert run("dcmdjpeg", packed, plain)
+    array, _ = read_dicom(packed)
+    assert np.abs(array.astype(int) - pixels).max() < 60
+    assert np.array_equal(array, read_dicom(plain)[0])
+    # The same bits, signed.
+    dataset = pydicom.dcmread(packed)
+    dataset.PixelRepresentation = 1
+    dataset.save_as(packed)
+    signed, _ = read_dicom(packed)
+    assert signed.dtype == np.int16
+    assert np.array_equal(signed, (array.astype(int) ^ 0x800) - 0x800)
+
+
 def test_frames_in_several_fragments_are_found(write_dicom):
     frames = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
     encoded = []
