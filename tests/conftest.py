@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,69 @@ def tiny():
         return CNNImageClassifier(**small | {"random_state": 0} | params)
 
     return make
+
+
+@pytest.fixture
+def write_dicom(tmp_path):
+    """Write a DICOM file of 4 × 6 pixels, or of `pixels`, with the elements given.
+
+    None leaves an element out; a dictionary is the only item of a sequence, a list of
+    dictionaries are its items.
+    """
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    def write(pixels=None, name="image.dcm", syntax=ExplicitVRLittleEndian, **elements):
+        if pixels is None:
+            pixels = np.arange(24, dtype=np.uint16).reshape(4, 6)
+        meta = FileMetaDataset()
+        meta.TransferSyntaxUID = syntax
+        dataset = FileDataset(None, {}, file_meta=meta, preamble=bytes(128))
+        samples = 3 if pixels.ndim > 2 and pixels.shape[-1] == 3 else 1
+        bits = 8 * pixels.dtype.itemsize
+        size = pixels.shape[:-1] if samples == 3 else pixels.shape
+        defaults = {
+            "Modality": "OT",
+            "Rows": size[-2],
+            "Columns": size[-1],
+            "NumberOfFrames": size[0] if len(size) == 3 else None,
+            "SamplesPerPixel": samples,
+            "PhotometricInterpretation": "RGB" if samples == 3 else "MONOCHROME2",
+            "PlanarConfiguration": 0 if samples == 3 else None,
+            "BitsAllocated": bits,
+            "BitsStored": elements.get("BitsAllocated", bits),
+            "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        }
+        values = defaults | elements
+        values.setdefault("HighBit", values["BitsStored"] - 1)
+        little = pixels.astype(pixels.dtype.newbyteorder("<"))
+        values.setdefault("PixelData", little.tobytes() + b"\0" * (pixels.nbytes % 2))
+        path = tmp_path / name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some tests write what is not allowed
+            for keyword, value in values.items():
+                if value is not None:
+                    setattr(dataset, keyword, _items(value))
+            if "PixelData" in dataset:
+                dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
+            dataset.save_as(path, enforce_file_format=False)
+        return path
+
+    return write
+
+
+def _items(value):
+    """Dictionaries as pydicom's data sets."""
+    from pydicom.dataset import Dataset
+
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+        return value
+    items = []
+    for entry in value:
+        item = Dataset()
+        for keyword, own in entry.items():
+            setattr(item, keyword, _items(own))
+        items.append(item)
+    return items

@@ -6,6 +6,20 @@
 ['DESCR', 'groups', 'images', 'masks', 'target', 'target_names']
 """
 
+from skmedimg.datasets._local import (
+    load_dicom,
+    load_image_folder,
+    load_image_table,
+    load_medmnist,
+    load_nifti,
+)
 from skmedimg.datasets._synthetic import make_lesions
 
-__all__ = ["make_lesions"]
+__all__ = [
+    "load_dicom",
+    "load_image_folder",
+    "load_image_table",
+    "load_medmnist",
+    "load_nifti",
+    "make_lesions",
+]

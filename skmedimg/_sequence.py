@@ -1,0 +1,414 @@
+"""The lazy array of many images, from memory or from files."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skmedimg.exceptions import InvalidImageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skmedimg._image_files import Item, Record
+
+
+class ImageSequence:
+    """A lazy array of n images that carries the groups (patients) they belong to.
+
+    scikit-learn gives `groups` to the splitter only, unless metadata routing is on. A
+    sequence takes them along into every fold, so that the estimator's internal split
+    keeps patients apart too. Slices, index arrays and masks give another sequence that
+    shares the pixels; an integer gives an image.
+
+    Made from files, it decodes each of them once when it is made, to learn what they
+    have in common. With `cache`, that is the only time: pixels are then read from one
+    file on disk, which all folds and worker processes share. Without, files are decoded
+    again whenever they are needed.
+
+    Parameters
+    ----------
+    source : sequence of paths, or array-like with shape and dtype
+        Files, read as `reader` does. Or an ndarray, memmap, h5py dataset or zarr array,
+        whose first axis counts images; nothing of it is read until pixels are asked
+        for, and the parameters below `groups` do not apply.
+    groups : array-like of shape (n,) or "patient", default=None
+        Group of each image; "patient" takes the pseudonym of the patient from the
+        header of each file (DICOM).
+    reader : callable, default=None
+        Gets a path and gives an array of shape (H, W), (H, W, C), (D, H, W) or
+        (D, H, W, C), or the array and an `ImageMeta`. None is `read_image`;
+        `read_dicom_series` makes a volume of each folder in `source`.
+    image_size : tuple of int, default=None
+        Pixels along each spatial axis that images are resized to, antialiased. Needed
+        where they differ in size.
+    spacing : tuple of float, default=None
+        Distance of neighbouring pixels along each spatial axis, in mm, that images are
+        resampled to; they are then cropped or padded about their centre to
+        `image_size`, with −1024 where values are in HU and the lowest value elsewhere.
+    window : tuple of float or str, default=None
+        Window (centre, width) or a name of `list_windows`; values become 0 to 1.
+    channels : {1, 3}, default=None
+        1 makes colour grey by its luma, 3 repeats grey. None is 3 if any image is in
+        colour, else 1, without an axis of its own.
+    interpolation : {"linear", "nearest"}, default="linear"
+        "nearest" keeps the values of masks.
+    cache : True or path, default=None
+        Keep decoded pixels in the user's cache folder, or in the folder given, readable
+        by the user only. What is there is found again by the content of the files and
+        the parameters above. None keeps nothing.
+    on_error : {"raise", "skip"}, default="raise"
+        "skip" leaves out files that cannot be read, and lists them in `skipped_`.
+    n_jobs : int, default=None
+        Worker processes that decode, as everywhere in scikit-learn.
+    root : path, default=None
+        Folder that messages and tables name files from; None is the innermost folder
+        that holds all of them.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n, …), with channels last where it was made from files.
+    dtype : numpy.dtype
+        Of the pixels.
+    groups : ndarray of shape (n,) or None
+        Group of each image.
+    kept_ : ndarray of shape (n,)
+        Where in `source` each image comes from: ``y[X.kept_]`` are its labels.
+    skipped_ : pandas.DataFrame
+        `path` and `reason` of every file that was left out.
+
+    Raises
+    ------
+    InvalidImageError
+        If a file cannot be read; names it and the cause.
+    ValueError
+        If images differ in size and `image_size` is None, with two of them; if there is
+        not one group an image.
+    TypeError
+        If `source` is neither files nor an array of images.
+
+    See Also
+    --------
+    skmedimg.datasets.load_image_folder : A folder for each class.
+    read_image : How files are read.
+
+    Examples
+    --------
+    >>> from glob import glob
+    >>> from skmedimg.io import ImageSequence
+    >>> paths = sorted(glob("xrays/*.png"))
+    >>> X = ImageSequence(paths, image_size=(128, 128), cache=True)  # doctest: +SKIP
+    """
+
+    groups: np.ndarray | None
+
+    def __init__(
+        self,
+        source: Any,
+        groups: Any = None,
+        *,
+        reader: Callable[..., Any] | None = None,
+        image_size: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        window: tuple[float, float] | str | None = None,
+        channels: int | None = None,
+        interpolation: str = "linear",
+        cache: bool | str | os.PathLike[str] | None = None,
+        on_error: str = "raise",
+        n_jobs: int | None = None,
+        root: str | os.PathLike[str] | None = None,
+    ) -> None:
+        options = (reader, image_size, spacing, window, channels, cache, root)
+        items = _items(source)
+        if items is None:
+            _check_array(source, any(option is not None for option in options))
+            self._source = source
+            self._skipped: list[tuple[str, str]] = []
+            self.kept_ = np.arange(int(source.shape[0]))
+            self.groups = _check_groups(groups, len(self.kept_))
+        else:
+            from skmedimg._image_files import Decoder
+
+            _check_options(groups, channels, interpolation, on_error)
+            decoder = Decoder(
+                reader=reader,
+                image_size=_numbers("image_size", image_size, int),
+                spacing=_numbers("spacing", spacing, float),
+                window=window,
+                channels=channels,
+                interpolation=interpolation,
+                patients=isinstance(groups, str),
+                root=Path(root) if root is not None else _common_folder(items),
+            )
+            self._open(items, decoder, groups, cache, on_error == "skip", n_jobs)
+        self._index = np.arange(len(self.kept_))
+
+    def _open(
+        self,
+        items: "list[Item]",
+        decoder: Any,
+        groups: Any,
+        cache: Any,
+        skip: bool,
+        n_jobs: int | None,
+    ) -> None:
+        """Decode or find the files, and keep what belongs to those that can be read."""
+        from skmedimg._image_files import Form, ImageFiles, survey
+
+        if not decoder.patients:
+            groups = _check_groups(groups, len(items))
+        names = [decoder.name(item) for item in items]
+        source: Any = None
+        if cache is None or cache is False:
+            records = survey(items, decoder, n_jobs)
+        else:
+            from skmedimg._pixel_cache import cache_folder, cached
+
+            folder = cache_folder(cache)
+            records, source = cached(folder, items, decoder, skip=skip, n_jobs=n_jobs)
+        kept, self._skipped = _sort_out(names, records, skip)
+        if source is None:
+            form = Form.of([records[i] for i in kept], [names[i] for i in kept])
+            source = ImageFiles([items[i] for i in kept], decoder, form)
+        if decoder.patients:
+            groups = _patients(names, records, kept)
+        elif groups is not None:
+            groups = groups[kept]
+        self._source, self.kept_, self.groups = source, kept, groups
+
+    @classmethod
+    def from_array(cls, X: Any, *, groups: Any = None) -> "ImageSequence":
+        """Wrap an array of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, …)
+            ndarray, memmap, h5py dataset, zarr array, or a list that makes an array.
+        groups : array-like of shape (n,), default=None
+            Group of each image, for example its patient.
+
+        Returns
+        -------
+        ImageSequence
+            Lazy view of X; nothing is copied.
+
+        Raises
+        ------
+        ValueError
+            If there is not one group an image.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skmedimg.io import ImageSequence
+        >>> X = ImageSequence.from_array(np.zeros((4, 8, 8)), groups=[1, 1, 2, 2])
+        >>> X[X.groups == 1].shape
+        (2, 8, 8)
+        """
+        if not hasattr(X, "shape"):
+            try:
+                X = np.asarray(X)
+            except ValueError as error:
+                raise ValueError(
+                    f"X cannot be read as an array of images: {error}"
+                ) from error
+        if groups is None and isinstance(X, cls):
+            groups = X.groups
+        return cls(X, groups=groups)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of images, then the shape of one."""
+        return (len(self._index), *map(int, self._source.shape[1:]))
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Data type of the pixels."""
+        return np.dtype(self._source.dtype)
+
+    @property
+    def skipped_(self) -> "pd.DataFrame":
+        """Files that were left out, and why."""
+        import pandas as pd
+
+        return pd.DataFrame(self._skipped, columns=["path", "reason"])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple):
+            # scikit-learn indexes everything that has a shape as X[(rows, Ellipsis)].
+            if len(key) != 2 or key[1] is not Ellipsis:
+                raise IndexError(
+                    "an ImageSequence is indexed by images only: X[rows]; take "
+                    "numpy.asarray(X) to index pixels."
+                )
+            key = key[0]
+        if isinstance(key, int | np.integer):
+            return self._read(self._index[key : key + 1 or None])[0]
+        part = object.__new__(ImageSequence)
+        part._source = self._source
+        part._skipped = self._skipped
+        key = key if isinstance(key, slice) else np.asarray(key)
+        if isinstance(key, np.ndarray) and key.size == 0:
+            key = key.astype(int)
+        if np.ndim(key) > 1:
+            raise IndexError(
+                f"an ImageSequence is indexed by images only: X[rows] with rows of one "
+                f"axis, not of shape {np.shape(key)}."
+            )
+        part._index = self._index[key]
+        part.kept_ = self.kept_[key]
+        part.groups = None if self.groups is None else self.groups[key]
+        return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the pixels of an ImageSequence are always read as a copy")
+        return self._read(self._index).astype(dtype or self.dtype, copy=False)
+
+    def _read(self, index: np.ndarray) -> np.ndarray:
+        source = self._source
+        if isinstance(source, np.ndarray):
+            return source[index]
+        # h5py wants increasing indices without repeats, and reads them fastest.
+        wanted, back = np.unique(index, return_inverse=True)
+        if len(wanted) and wanted[-1] - wanted[0] + 1 == len(wanted):
+            pixels = np.asarray(source[int(wanted[0]) : int(wanted[-1]) + 1])
+        elif hasattr(source, "oindex"):
+            pixels = np.asarray(source.oindex[wanted])
+        else:
+            pixels = np.asarray(source[wanted])
+        return pixels if np.array_equal(wanted, index) else pixels[back]
+
+    def __repr__(self) -> str:
+        groups = "no groups"
+        if self.groups is not None:
+            groups = f"{len(set(map(str, self.groups)))} groups"
+        skipped = f", {len(self._skipped)} skipped" if self._skipped else ""
+        return (
+            f"ImageSequence(shape={self.shape}, dtype={self.dtype}, {groups}{skipped})"
+        )
+
+
+def _items(source: Any) -> "list[Item] | None":
+    """Files in the order given, None if `source` holds no paths."""
+    if isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"ImageSequence needs a list of files; got one path, {Path(source).name}: "
+            "skmedimg.datasets.load_image_folder and load_dicom read folders."
+        )
+    # An array-like's shape, not its first entries: those would be read from disk.
+    if len(getattr(source, "shape", (0,))) != 1 or not hasattr(source, "__len__"):
+        return None
+    entries = list(source) if len(source) else []
+    if entries and all(isinstance(entry, str | os.PathLike) for entry in entries):
+        return [Path(entry) for entry in entries]
+    paths = (str, os.PathLike)
+    if entries and all(
+        isinstance(entry, tuple) and entry and all(isinstance(p, paths) for p in entry)
+        for entry in entries
+    ):
+        return [tuple(Path(path) for path in entry) for entry in entries]
+    return None
+
+
+def _check_array(source: Any, options: bool) -> None:
+    if len(getattr(source, "shape", ())) < 2 or not hasattr(source, "dtype"):
+        raise TypeError(
+            "ImageSequence needs a list of files, or an array of images with a shape "
+            f"and a dtype; got {type(source).__name__}."
+        )
+    if options:
+        raise TypeError(
+            "reader, image_size, spacing, window, channels, cache and root are for "
+            "files; an array of images is taken as it is."
+        )
+
+
+def _check_options(
+    groups: Any, channels: Any, interpolation: str, on_error: str
+) -> None:
+    if isinstance(groups, str) and groups != "patient":
+        raise ValueError(f"groups={groups!r}: pass 'patient' or a group an image.")
+    for name, value, allowed in (
+        ("channels", channels, (None, 1, 3)),
+        ("interpolation", interpolation, ("linear", "nearest")),
+        ("on_error", on_error, ("raise", "skip")),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name}={value!r}: choose from {allowed}.")
+
+
+def _numbers(name: str, value: Any, kind: type) -> Any:
+    """Tuple of two or three positive numbers, or None."""
+    if value is None:
+        return None
+    numbers = tuple(kind(v) for v in value) if np.ndim(value) == 1 else ()
+    if len(numbers) not in (2, 3) or min(numbers) <= 0:
+        raise ValueError(
+            f"{name}={value!r}: pass a positive number for each spatial axis, two for "
+            "images and three for volumes."
+        )
+    return numbers
+
+
+def _check_groups(groups: Any, n: int) -> np.ndarray | None:
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise ValueError(
+            f"groups has shape {groups.shape}, but there are {n} images: give one "
+            "group an image."
+        )
+    return groups
+
+
+def _common_folder(items: "list[Item]") -> Path | None:
+    firsts = [item[0] if isinstance(item, tuple) else item for item in items]
+    try:
+        return Path(os.path.commonpath([first.parent for first in firsts]))
+    except ValueError:  # several drives, or absolute and relative paths
+        return None
+
+
+def _sort_out(
+    names: list[str], records: "list[Record]", skip: bool
+) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Which files can be read, and why the others cannot."""
+    failed = [
+        (name, record.failure)
+        for name, record in zip(names, records, strict=True)
+        if record.failure is not None
+    ]
+    if failed and (not skip or len(failed) == len(records)):
+        name, reason = failed[0]
+        more = ""
+        if len(failed) > 1:
+            more = f" {len(failed)} of {len(records)} files cannot be read."
+        hint = "" if skip else " on_error='skip' leaves such files out, with a table."
+        raise InvalidImageError(f"{name}: {reason}{more}{hint}")
+    kept = [i for i, record in enumerate(records) if record.failure is None]
+    return np.array(kept, dtype=np.intp), failed
+
+
+def _patients(
+    names: list[str], records: "list[Record]", kept: np.ndarray
+) -> np.ndarray:
+    unknown = [names[i] for i in kept if not records[i].patient]
+    if unknown:
+        raise ValueError(
+            f"groups='patient', but {len(unknown)} of {len(kept)} files do not name a "
+            f"patient ({unknown[0]}): pass the groups themselves."
+        )
+    return np.array([records[i].patient for i in kept])

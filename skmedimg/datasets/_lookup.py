@@ -1,0 +1,248 @@
+"""Which files a loader means, and the label and patient of each."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skmedimg._privacy import pseudonym, relative_to
+from skmedimg._scan import files_below
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PathLike = str | os.PathLike[str]
+Rule = str | Callable[[str], Any] | Mapping[Any, Any]
+
+# How folders of a split are called.
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+# What lies beside images without being one.
+_OTHER_FILES = frozenset(
+    ".csv .db .doc .docx .htm .html .ini .json .log .md .ods .pdf .py .rtf .tsv .txt "
+    ".xls .xlsx .xml .yaml .yml".split()
+)
+_OTHER_NAMES = frozenset({"DICOMDIR", "LICENSE", "README"})
+
+
+def names_below(root: Path | None, paths: Iterable[Path]) -> np.ndarray:
+    """Paths as messages and tables give them."""
+    return np.array([relative_to(root, path) for path in paths])
+
+
+def may_be_image(path: Path, root: Path) -> bool:
+    """Whether a file is neither hidden nor a table or text, by its name."""
+    parts = path.relative_to(root).parts
+    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    other = path.suffix.lower() in _OTHER_FILES or path.stem.upper() in _OTHER_NAMES
+    return not (hidden or other)
+
+
+def split_folders(root: Path, split: str | None) -> dict[str | None, list[Path]]:
+    """Folders of the classes, by split; None is a root without splits."""
+    folders = _folders(root)
+    parts: dict[str | None, list[Path]] = {}
+    for folder in folders:
+        part = _SPLITS.get(folder.name.lower())
+        if part is not None and _folders(folder):
+            parts.setdefault(part, []).extend(_folders(folder))
+    if split is not None and split not in parts:
+        have = ", ".join(map(str, parts)) or "no folders of splits"
+        raise ValueError(f"split={split!r}: {root.name} has {have}.")
+    others = [f.name for f in folders if f.name.lower() not in _SPLITS]
+    if parts and others and split is None:
+        raise ValueError(
+            f"{root.name} has folders of splits, {', '.join(map(str, parts))}, beside "
+            f"others, {', '.join(others[:5])}: pass split=… to load one of them."
+        )
+    return parts or {None: folders}
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise NotADirectoryError(f"there is no folder {root}")
+    return sorted(
+        entry
+        for entry in root.iterdir()
+        if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+    )
+
+
+def find_groups(
+    root: Path | None, paths: Sequence[Path], patient: Rule | None, pseudonymise: bool
+) -> Any:
+    """Groups as `ImageSequence` takes them."""
+    if patient is None:
+        return None
+    if isinstance(patient, str) and patient == "header":
+        return "patient"
+    return hide(look_up(root, paths, patient, "patient"), pseudonymise)
+
+
+def hide(values: list[Any], pseudonymise: bool) -> np.ndarray:
+    """Groups, by default as keyed hashes."""
+    return np.array([pseudonym(v) for v in values] if pseudonymise else values)
+
+
+def look_up(
+    root: Path | None, paths: Sequence[Path], rule: Rule, what: str
+) -> list[Any]:
+    """Label or patient of each file by a pattern, function or mapping."""
+    names = [relative_to(root, path) for path in paths]
+    found = [_apply(rule, name, what) for name in names]
+    lacking = [n for n, v in zip(names, found, strict=True) if v is None or v == ""]
+    if lacking:
+        raise ValueError(
+            f"{what}={rule!r:.60} finds nothing for {len(lacking)} of {len(names)} "
+            f"files, such as {lacking[0]}."
+        )
+    return found
+
+
+def _apply(rule: Rule, name: str, what: str) -> Any:
+    if callable(rule):
+        return rule(name)
+    if isinstance(rule, Mapping):
+        last = name.rpartition("/")[2]
+        keys = (name, last, last.split(".")[0], last.rpartition(".")[0])
+        return next((rule[key] for key in keys if key in rule), None)
+    match = re.search(rule, name)
+    if match is None:
+        return None
+    group = what.rstrip("s")
+    if group in match.re.groupindex:
+        return match[group]
+    return match[1] if match.re.groups else match[0]
+
+
+def encode(
+    column: "pd.Series", separator: str | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels as numbers, and what the numbers stand for."""
+    check_complete(column, "label_column")
+    if separator is not None:
+        dummies = column.astype(str).str.get_dummies(sep=separator)
+        return dummies.to_numpy(dtype=np.int64), dummies.columns.to_numpy(dtype=str)
+    values = column.to_numpy()
+    if values.dtype.kind == "f":
+        return values, None
+    classes, codes = np.unique(values.astype(str), return_inverse=True)
+    if values.dtype.kind in "iu":
+        # Integers stay themselves: 0 and 1 in a table are 0 and 1 in the target.
+        return values, np.unique(values).astype(str)
+    return codes, classes
+
+
+def check_complete(column: "pd.Series", what: str) -> None:
+    """Raise ValueError where a column has no value."""
+    missing = np.flatnonzero(column.isna())
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of {len(column)} rows have nothing in {what} "
+            f"{column.name!r}, the first is row {missing[0]}: drop them, "
+            "frame.dropna(subset=…)."
+        )
+
+
+def as_integers(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as int64, all others as they are."""
+    return values.astype(np.int64) if (values == np.rint(values)).all() else values
+
+
+def read_table(table: Any) -> "tuple[pd.DataFrame, Path]":
+    """A table, and the folder that its paths begin at."""
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table, Path()
+    path = Path(table)
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        try:
+            return pd.read_excel(path), path.parent
+        except ImportError as error:
+            raise ImportError(
+                "reading .xlsx needs openpyxl: pip install openpyxl, or save the table "
+                "as CSV."
+            ) from error
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return pd.read_csv(path, sep=separator), path.parent
+
+
+def find_files(root: Path, entries: list[Any], *, skip: bool) -> list[Path]:
+    """Files that a table means, by path, by name or by name without ending."""
+    paths = [root / str(entry) for entry in entries]
+    lost = [i for i, path in enumerate(paths) if not path.is_file()]
+    if not lost:
+        return paths
+    places: dict[str, list[Path]] = {}
+    for path in files_below(root):
+        if may_be_image(path, root):
+            for key in {path.name, path.stem, path.name.split(".")[0]}:
+                places.setdefault(key, []).append(path)
+    unknown = []
+    for i in lost:
+        candidates = places.get(Path(str(entries[i])).name, [])
+        if len(candidates) > 1:
+            raise ValueError(
+                f"{entries[i]!r} may be {relative_to(root, candidates[0])} or "
+                f"{relative_to(root, candidates[1])}: give the path below root."
+            )
+        if candidates:
+            paths[i] = candidates[0]
+        else:
+            unknown.append(entries[i])
+    if unknown and not skip:
+        raise ValueError(
+            f"{len(unknown)} of {len(entries)} images of the table are not below root, "
+            f"{root.name or 'the working folder'}; the first is {unknown[0]!r}."
+        )
+    return paths
+
+
+def nifti_files(images: Any) -> tuple[Path | None, list[Path]]:
+    """Folder, if it is one, and its volumes."""
+    if not isinstance(images, str | os.PathLike):
+        return None, [Path(path) for path in images]
+    root = Path(images)
+    endings = (".nii", ".nii.gz")
+    paths = [path for path in files_below(root) if path.name.lower().endswith(endings)]
+    paths = [path for path in paths if not path.name.startswith(".")]
+    if not paths:
+        raise ValueError(f"{root.name}: there is no .nii or .nii.gz in it.")
+    return root, paths
+
+
+def mask_files(labels: Any, paths: list[Path]) -> list[Path] | None:
+    """Files of masks, None if `labels` are something else."""
+    if isinstance(labels, str | os.PathLike) and Path(labels).is_dir():
+        _, files = nifti_files(labels)
+        by_name = {path.name: path for path in files}
+        absent = [path.name for path in paths if path.name not in by_name]
+        if absent:
+            raise ValueError(
+                f"{len(absent)} of {len(paths)} images have no mask of their name in "
+                f"{Path(labels).name}; the first is {absent[0]}."
+            )
+        return [by_name[path.name] for path in paths]
+    if isinstance(labels, str | Mapping) or callable(labels) or labels is None:
+        return None
+    masks = list(labels)
+    endings = (".nii", ".nii.gz")
+    if not masks or not all(
+        isinstance(m, str | os.PathLike) and str(m).endswith(endings) for m in masks
+    ):
+        return None
+    if len(masks) != len(paths):
+        raise ValueError(f"there are {len(masks)} masks and {len(paths)} images.")
+    return [Path(mask) for mask in masks]

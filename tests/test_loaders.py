@@ -1,0 +1,436 @@
+"""From folders and tables to images, target and groups."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.model_selection import cross_validate
+
+from skmedimg.datasets import (
+    load_dicom,
+    load_image_folder,
+    load_image_table,
+    load_medmnist,
+    load_nifti,
+)
+from skmedimg.exceptions import InvalidImageError
+from skmedimg.io import ImageSequence
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def own_key_and_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKMEDIMG_KEY", "a key for tests")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+
+
+def save(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, 6), value, np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, three patients, and what else lies about."""
+    root = tmp_path / "xrays"
+    for i in range(6):
+        kind = ("normal", "pneumonia")[i % 2]
+        save(root / kind / "deeper" / f"P{i // 2}_{i}.png", i)
+    (root / "normal" / "notes.txt").write_text("about")
+    (root / "normal" / ".DS_Store").write_bytes(b"\0")
+    (root / "README.md").write_text("about")
+    return root
+
+
+def values(images):
+    return np.asarray(images)[:, 0, 0].tolist()
+
+
+def test_folder_of_classes(folder):
+    data = load_image_folder(folder, patient=r"(P\d+)_")
+    assert isinstance(data.images, ImageSequence)
+    assert values(data.images) == [0, 2, 4, 1, 3, 5]
+    assert data.target.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.target_names.tolist() == ["normal", "pneumonia"]
+    assert data.filenames[0] == "normal/deeper/P0_0.png"
+    assert data.split is None
+    assert data.groups is data.images.groups
+    assert len(set(data.groups)) == 3
+    assert data.groups[0] == data.groups[3]
+    assert "P0" not in str(data.groups)
+    assert "6 images of 3 patients" in data.DESCR
+    X, y = load_image_folder(folder, return_X_y=True, cache=None)
+    assert values(X) == [0, 2, 4, 1, 3, 5]
+    assert y.tolist() == data.target.tolist()
+    assert X.groups is None
+
+
+@pytest.mark.parametrize(
+    "patient",
+    [
+        r"P(?P<patient>\d)_(?P<other>\d)",
+        lambda name: name.rpartition("/")[2][1],
+        {f"P{i // 2}_{i}": i // 2 for i in range(6)},
+        {f"P{i // 2}_{i}.png": i // 2 for i in range(6)},
+    ],
+)
+def test_patients_by_pattern_function_and_mapping(folder, patient):
+    data = load_image_folder(folder, patient=patient, pseudonymise=False)
+    assert [str(group) for group in data.groups] == list("012012")
+
+
+def test_patient_that_is_not_found(folder):
+    with pytest.raises(ValueError, match="nothing for 6 of 6 files, such as normal"):
+        load_image_folder(folder, patient="Q")
+
+
+@pytest.mark.parametrize("validation", ["val", "validation", "valid"])
+def test_folders_of_splits(tmp_path, validation):
+    root = tmp_path / "root"
+    for i, part in enumerate(["train", "train", validation, "test"]):
+        save(root / part / "ab"[i % 2] / f"{i}.png", i)
+    data = load_image_folder(root)
+    assert sorted(zip(data.split, values(data.images), strict=True)) == [
+        ("test", 3),
+        ("train", 0),
+        ("train", 1),
+        ("validation", 2),
+    ]
+    only = load_image_folder(root, split="test")
+    assert values(only.images) == [3]
+    assert only.target.tolist() == [1]  # the codes are those of all splits
+    assert only.target_names.tolist() == ["a", "b"]
+    with pytest.raises(ValueError, match="split='dev'"):
+        load_image_folder(root, split="dev")
+    (root / "masks").mkdir()
+    with pytest.raises(ValueError, match=r"folders of splits.* beside others, masks"):
+        load_image_folder(root)
+    assert values(load_image_folder(root, split="test").images) == [3]
+
+
+def test_folder_without_classes_or_images(tmp_path):
+    with pytest.raises(NotADirectoryError):
+        load_image_folder(tmp_path / "none")
+    with pytest.raises(ValueError, match="has no folders"):
+        load_image_folder(tmp_path)
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ValueError, match="there is no image"):
+        load_image_folder(tmp_path)
+
+
+def test_damaged_files_keep_labels_and_groups_in_line(folder):
+    (folder / "normal" / "deeper" / "P1_2.png").write_bytes(b"damaged")
+    with pytest.raises(InvalidImageError, match=r"^normal/deeper/P1_2.png"):
+        load_image_folder(folder)
+    data = load_image_folder(folder, patient=r"(P\d)", on_error="skip")
+    assert values(data.images) == [0, 4, 1, 3, 5]
+    assert data.target.tolist() == [0, 0, 1, 1, 1]
+    assert len(data.groups) == len(data.filenames) == 5
+    assert data.groups[0] == data.groups[2]
+    assert "1 file" in data.DESCR
+    assert list(data.images.skipped_["path"]) == ["normal/deeper/P1_2.png"]
+
+
+@pytest.fixture
+def table(folder):
+    names = [f"P{i // 2}_{i}" for i in range(6)]
+    return pd.DataFrame(
+        {
+            "file": [f"{name}.png" for name in names],
+            "stem": names,
+            "finding": ["normal", "pneumonia"] * 3,
+            "code": [0, 1] * 3,
+            "score": np.linspace(0, 1.5, 6),
+            "effusion": [1, 0, 0, 0, 1, 1],
+            "mass": [0, 0, 1, 1, 0, 1],
+            "list": ["a|b", "a", "none", "b", "b", "a"],
+            "patient": [name[:2] for name in names],
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["frame", "csv", "tsv", "xlsx"])
+@pytest.mark.parametrize("column", ["file", "stem"])
+def test_table(table, folder, kind, column):
+    root = folder
+    if kind != "frame":
+        source = folder / f"labels.{kind}"
+        if kind == "xlsx":
+            pytest.importorskip("openpyxl")
+            table.to_excel(source, index=False)
+        else:
+            table.to_csv(source, index=False, sep="\t" if kind == "tsv" else ",")
+        table, root = source, None
+    data = load_image_table(
+        table,
+        path_column=column,
+        label_column="finding",
+        group_column="patient",
+        root=root,
+    )
+    assert values(data.images) == [0, 1, 2, 3, 4, 5]
+    assert data.target.tolist() == [0, 1] * 3
+    assert data.target_names.tolist() == ["normal", "pneumonia"]
+    assert len(set(data.groups)) == 3
+    assert "P0" not in data.groups
+    assert data.filenames[1] == "pneumonia/deeper/P0_1.png"
+
+
+@pytest.mark.parametrize(
+    ("labels", "target", "names"),
+    [
+        ("code", [0, 1] * 3, ["0", "1"]),
+        ("score", np.linspace(0, 1.5, 6).tolist(), None),
+        (
+            ["effusion", "mass"],
+            [[1, 0], [0, 0], [0, 1], [0, 1], [1, 0], [1, 1]],
+            ["effusion", "mass"],
+        ),
+        (None, None, None),
+    ],
+)
+def test_labels_of_a_table(table, folder, labels, target, names):
+    data = load_image_table(table, path_column="file", label_column=labels, root=folder)
+    assert (None if data.target is None else data.target.tolist()) == target
+    found = data.target_names
+    assert (None if found is None else found.tolist()) == names
+
+
+def test_several_labels_in_one_column(table, folder):
+    data = load_image_table(
+        table,
+        path_column="file",
+        label_column="list",
+        label_separator="|",
+        root=folder,
+    )
+    assert data.target_names.tolist() == ["a", "b", "none"]
+    assert data.target[:3].tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_missing_labels_of_several_are_nan(table, folder):
+    table["mass"] = [0, None, 1, 1, 0, 1]
+    data = load_image_table(
+        table, path_column="file", label_column=["mass"], root=folder
+    )
+    assert np.isnan(data.target).sum() == 1
+
+
+def test_table_that_does_not_fit(table, folder):
+    def load(table, path_column="file", **params):
+        return load_image_table(table, path_column=path_column, root=folder, **params)
+
+    with pytest.raises(ValueError, match="no column 'name'; it has"):
+        load(table, "name")
+    with pytest.raises(ValueError, match="1 of 6 rows have nothing in label_column"):
+        load(table.assign(finding=["a", None, *"abab"]), label_column="finding")
+    with pytest.raises(ValueError, match="1 of 6 rows have nothing in group_column"):
+        load(table.assign(patient=["a", None, *"abab"]), group_column="patient")
+    absent = table.assign(file=["lost.png", *table["file"][1:]])
+    with pytest.raises(ValueError, match=r"1 of 6 images.* first is 'lost.png'"):
+        load(absent)
+    data = load(absent, label_column="code", on_error="skip")
+    assert values(data.images) == [1, 2, 3, 4, 5]
+    assert data.target.tolist() == [1, 0, 1, 0, 1]
+    save(folder / "other" / "P0_0.png")
+    with pytest.raises(ValueError, match=r"may be normal/deeper/P0_0.png or other/P0"):
+        load(table)
+
+
+@pytest.fixture
+def archive(write_dicom, tmp_path):
+    """Two patients with a series of three slices each, a report, and a photograph."""
+    root = tmp_path / "archive"
+    for i in range(6):
+        path = write_dicom(
+            np.full((4, 6), i, np.uint16),
+            f"{i}.dcm",
+            Modality="MR",
+            PatientID=f"ROE-{i // 3}",
+            SeriesInstanceUID=f"1.2.{i // 3}",
+            ImagePositionPatient=[0, 0, -i],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            PixelSpacing=[1, 1],
+        )
+        place = root / f"CONTRAST_{i // 3}" / f"{i}.dcm"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    report = write_dicom(
+        name="report.dcm", Modality="SR", Rows=None, Columns=None, PixelData=None
+    )
+    report.rename(root / "report.dcm")
+    save(root / "photograph.png")
+    return root
+
+
+def test_dicom_folder(archive):
+    data = load_dicom(archive, label=r"CONTRAST_(\d)")
+    assert values(data.images) == [0, 1, 2, 3, 4, 5]
+    assert data.target.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.target_names.tolist() == ["0", "1"]
+    assert len(set(data.groups)) == 2
+    assert "ROE" not in str(data)
+    assert data.filenames[0] == "CONTRAST_0/0.dcm"
+    X, y = load_dicom(archive, patient=None, return_X_y=True)
+    assert X.groups is None
+    assert y is None
+
+
+@pytest.mark.parametrize(
+    ("label", "target"),
+    [
+        (lambda name: int(name[-5]) % 2, [0, 1, 0, 1, 0, 1]),
+        ({f"{i}": i / 2 for i in range(6)}, [0, 0.5, 1, 1.5, 2, 2.5]),
+        (r"CONTRAST_(?P<label>.)/(?P<number>\d)", [0, 0, 0, 1, 1, 1]),
+    ],
+)
+def test_labels_of_dicom(archive, label, target):
+    assert load_dicom(archive, label).target.tolist() == target
+
+
+def test_label_that_is_not_found(archive):
+    with pytest.raises(
+        ValueError, match=r"finds nothing for 1 of 6 files, such as CON"
+    ):
+        load_dicom(archive, {f"{i}": 0 for i in range(1, 6)})
+
+
+def test_dicom_series_are_volumes(archive):
+    data = load_dicom(archive, label=r"CONTRAST_(\d)", volumes=True)
+    assert data.images.shape == (2, 3, 4, 6)
+    # Toward superior: the first file lies highest.
+    assert np.asarray(data.images)[:, :, 0, 0].tolist() == [[2, 1, 0], [5, 4, 3]]
+    assert data.target.tolist() == [0, 1]
+    assert len(set(data.groups)) == 2
+
+
+def test_damaged_dicom_is_not_passed_over(archive):
+    path = archive / "CONTRAST_0" / "1.dcm"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InvalidImageError, match=r"^CONTRAST_0/1.dcm"):
+        load_dicom(archive)
+    data = load_dicom(archive, r"_(\d)", on_error="skip")
+    assert values(data.images) == [0, 2, 3, 4, 5]
+    assert data.target.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_folder_without_dicom(folder):
+    with pytest.raises(ValueError, match="no DICOM image"):
+        load_dicom(folder)
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """Three volumes of differing sizes, and their masks."""
+    nibabel = pytest.importorskip("nibabel")
+    for i, size in enumerate([(4, 5, 6), (5, 5, 5), (6, 5, 4)]):
+        image = np.full(size, 10 * i, np.int16)
+        mask = (np.indices(size)[0] > 1).astype(np.uint8) * 2
+        for folder, array in (("images", image), ("labels", mask)):
+            path = tmp_path / folder / f"case_{i}.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            nibabel.Nifti1Image(array, np.diag([-1, -1, 1, 1])).to_filename(path)
+    return tmp_path
+
+
+def test_nifti_with_masks(volumes):
+    data = load_nifti(
+        volumes / "images",
+        volumes / "labels",
+        patient=r"\d",
+        image_size=(4, 4, 4),
+    )
+    assert data.images.shape == data.target.shape == (3, 4, 4, 4)
+    assert set(np.unique(data.target)) == {0, 2}
+    assert (data.target.groups == data.images.groups).all()
+    assert data.filenames.tolist() == [f"case_{i}.nii.gz" for i in range(3)]
+    (volumes / "labels" / "case_1.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"1 of 3 images have no mask.*case_1.nii.gz"):
+        load_nifti(volumes / "images", volumes / "labels", image_size=(4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "labels", [["no", "yes", "no"], {"case_0": "no", "case_1": "yes", "case_2": "no"}]
+)
+def test_nifti_with_labels(volumes, labels):
+    paths = sorted((volumes / "images").iterdir())
+    data = load_nifti(paths, labels, image_size=(4, 4, 4))
+    assert data.target.tolist() == [0, 1, 0]
+    assert data.target_names.tolist() == ["no", "yes"]
+    with pytest.raises(ValueError, match="2 labels and 3 images"):
+        load_nifti(paths, ["no", "yes"], image_size=(4, 4, 4))
+
+
+def test_masks_follow_what_was_skipped(volumes):
+    (volumes / "images" / "case_0.nii.gz").write_bytes(b"damaged")
+    data = load_nifti(
+        volumes / "images",
+        volumes / "labels",
+        image_size=(4, 4, 4),
+        on_error="skip",
+    )
+    assert len(data.images) == len(data.target) == len(data.filenames) == 2
+    np.testing.assert_array_equal(np.asarray(data.images)[:, 0, 0, 0], [10, 20])
+
+
+def test_medmnist(tmp_path):
+    images = RNG.integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    single, several = np.arange(6)[:, np.newaxis] % 3, np.eye(6, 4, dtype=int)
+    for name, labels in (("single", single), ("several", several)):
+        arrays = {}
+        for split in ("train", "val", "test"):
+            arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    data = load_medmnist(tmp_path / "single.npz", "validation")
+    np.testing.assert_array_equal(data.images, images)
+    assert data.target.tolist() == [0, 1, 2, 0, 1, 2]
+    assert len(data.target_names) == 3
+    _, y = load_medmnist(tmp_path / "several.npz", return_X_y=True)
+    np.testing.assert_array_equal(y, several)
+    with pytest.raises(ValueError, match="split='valid'"):
+        load_medmnist(tmp_path / "single.npz", "valid")
+    np.savez(tmp_path / "other.npz", a=images)
+    with pytest.raises(ValueError, match="no MedMNIST file"):
+        load_medmnist(tmp_path / "other.npz")
+
+
+@pytest.mark.data
+def test_contrast_from_the_folder_in_one_line(data_file, tiny):
+    from skmedimg.model_selection import PatientKFold
+
+    root = data_file("ct_contrast_dicom")
+    data = load_dicom(root, label=r"CONTRAST_(\d)", image_size=(32, 32))
+    assert data.images.shape == (24, 32, 32)
+    assert np.bincount(data.target).tolist() == [12, 12]
+    assert len(set(data.groups)) == 24
+    assert np.min(data.images) >= -1024
+    scores = cross_validate(
+        tiny(max_epochs=2), data.images, data.target, cv=PatientKFold(3)
+    )
+    assert np.isfinite(scores["test_score"]).all()
+
+
+@pytest.mark.data
+def test_hippocampus_with_masks(data_file):
+    images, masks = (
+        data_file(f"hippocampus_nifti/{name}") for name in ("images", "labels")
+    )
+    data = load_nifti(
+        images,
+        masks,
+        patient=lambda name: (int(name[12:15]) + 1) // 2,
+        image_size=(16, 24, 16),
+        pseudonymise=False,
+    )
+    assert data.images.shape == data.target.shape == (30, 16, 24, 16)
+    assert set(np.unique(data.target)) == {0, 1, 2}
+    assert len(set(data.groups)) == 19
+
+
+@pytest.mark.data
+def test_breastmnist(data_file):
+    path = data_file("medmnist/breastmnist.npz")
+    assert load_medmnist(path).images.shape == (546, 28, 28)
+    assert load_medmnist(path, "test").target.mean() == pytest.approx(114 / 156)
