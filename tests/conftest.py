@@ -6,6 +6,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without it scikit-learn skips its array API checks.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# Worker processes outlive a test and keep their environment: one key for all of them,
+# which also leaves the user's own key alone.
+os.environ["SKMEDIMG_KEY"] = "a key for tests"
 
 import random
 import warnings
