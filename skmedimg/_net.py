@@ -316,7 +316,9 @@ class ImageNet(NeuralNetClassifier):
         if not np.isfinite(values).all():
             self._stop_at(int(np.argmin(np.isfinite(values))), start_state)
         loss = float(np.average(values, weights=sizes))
-        best = all(loss < row[f"{prefix}_loss"] for row in self.history[:-1])
+        # Earlier fits of a warm start may have had no validation.
+        before = [row.get(f"{prefix}_loss", math.inf) for row in self.history[:-1]]
+        best = all(loss < value for value in before)
         self.history.record(f"{prefix}_loss", loss)
         self.history.record(f"{prefix}_loss_best", best)
         if correct:

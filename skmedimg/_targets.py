@@ -222,6 +222,11 @@ def _as_array(y: Any) -> Any:
         )
     if sp.issparse(y):
         return y.toarray()
+    if np.ma.is_masked(y):
+        raise ValueError(
+            f"y is a masked array with {int(np.ma.getmaskarray(y).sum())} masked "
+            "labels: drop these images, or write NaN into label indicators."
+        )
     y = y if hasattr(y, "iloc") and getattr(y, "ndim", 1) == 1 else np.asarray(y)
     if not 1 <= y.ndim <= 2:
         raise ValueError(

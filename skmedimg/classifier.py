@@ -110,7 +110,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         Epochs without a better validation loss before `early_stopping` ends training.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted weights. Classes, layout and intensities
-        stay those of the first fit.
+        stay those of the first fit. With `early_stopping`, pass the same images:
+        added ones change the split, so that it may validate on what was trained on.
     device : str or torch.device, default="auto"
         "auto" takes the GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"

@@ -258,7 +258,12 @@ class ImageArray:
         self, elements: int = _CHUNK_ELEMENTS, images: int | None = None
     ) -> Iterator[slice]:
         """Slices that cover all images, of about `elements`, at most `images` each."""
-        step = elements // max(1, self.spec.channels * math.prod(self.spec.size))
+        # What is read counts, be it larger than what it is resized to.
+        largest = max(
+            math.prod(self.source.shape[1:]),
+            self.spec.channels * math.prod(self.spec.size),
+        )
+        step = elements // max(1, largest)
         step = max(1, step if images is None else min(step, images))
         for start in range(0, len(self), step):
             yield slice(start, min(start + step, len(self)))

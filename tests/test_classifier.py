@@ -238,3 +238,9 @@ def test_embedding_needs_a_linear_layer(tiny, images):
     clf = tiny(architecture=convolutions).fit(X, y)
     with pytest.raises(ValueError, match=r"torch.nn.Linear.*Sequential has none"):
         clf.embed(X)
+
+
+def test_early_stopping_after_a_warm_start_without_it(tiny, images):
+    clf = tiny(warm_start=True).fit(*images)
+    clf.set_params(early_stopping=True).fit(*images)
+    assert "valid_loss" in clf.history_

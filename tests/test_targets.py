@@ -280,3 +280,9 @@ def test_heavier_classes_are_more_probable(tiny, X, y, class_weight):
 def test_bad_class_weight(tiny, X, y, class_weight, match):
     with pytest.raises(ValueError, match=match):
         tiny(class_weight=class_weight).fit(X, y)
+
+
+def test_masked_labels_are_refused(tiny, images):
+    X, y = images
+    with pytest.raises(ValueError, match="1 masked labels"):
+        tiny().fit(X, np.ma.masked_array(y, mask=np.arange(len(y)) == 3))

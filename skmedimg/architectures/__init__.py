@@ -88,6 +88,8 @@ def make_architecture(
         return copy.deepcopy(architecture)
     if isinstance(architecture, str):
         architecture = _by_name(architecture, spatial_dims, n_images)
+    if isinstance(architecture, type) and hasattr(architecture, "build"):
+        architecture = architecture()
     if hasattr(architecture, "build"):
         return architecture.build(in_channels, n_outputs, spatial_dims, image_size)
     if not callable(architecture):

@@ -32,8 +32,9 @@ class ResNet(BaseEstimator):
     width : int, default=16
         Filters of the first stage; each further stage doubles them.
     depth : int or "auto", default="auto"
-        Number of stages. Each but the first halves the image. "auto" goes on until
-        the longest axis has at most 7 pixels, and never beyond 5 stages.
+        Number of stages (not of layers), at most 8. Each but the first halves the
+        image and doubles the filters. "auto" goes on until the longest axis has at most
+        7 pixels, and never beyond 5 stages.
     blocks : int, default=1
         Residual blocks in a stage.
     activation : {"relu", "leaky_relu", "elu", "silu", "gelu"}, default="relu"
@@ -61,7 +62,7 @@ class ResNet(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict] = {
         "width": [Interval(Integral, 1, None, closed="left")],
-        "depth": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "depth": [Interval(Integral, 1, 8, closed="both"), StrOptions({"auto"})],
         "blocks": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],
