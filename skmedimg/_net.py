@@ -251,7 +251,8 @@ class ImageNet(NeuralNetClassifier):
             module.set_generator(self.generator_)
         self.notify("on_train_begin", X=X, y=y)
         try:
-            self.fit_loop(X, fit_params.get("valid"))
+            with torch.enable_grad():  # also where the caller has turned it off
+                self.fit_loop(X, fit_params.get("valid"))
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)

@@ -314,7 +314,7 @@ def as_image_source(
         return ImageSequence.from_array(X), reading
     try:
         array = np.asanyarray(X)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # torch: a tensor with a gradient
         raise ValueError(f"X cannot be read as an array of images: {error}") from error
     if array.ndim == 0:
         raise ValueError(f"X is {X!r:.60}, not an array of images.")
@@ -370,6 +370,11 @@ def _from_list(
     if first is None or isinstance(first, list | tuple) or np.ndim(first) < 2:
         return X, reading
     images = [np.asarray(image) for image in X]
+    empty = [i for i, image in enumerate(images) if image.size == 0]
+    if empty:
+        raise ValueError(
+            f"X[{empty[0]}] has shape {images[empty[0]].shape}: no pixels."
+        )
     shapes = [image.shape for image in images]
     if len(set(shapes)) == 1:
         return np.stack(images), reading
