@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import _check_sample_weight
 from skorch.callbacks import BatchScoring, Callback, LRScheduler
 
 PRECISIONS = {
@@ -44,6 +45,26 @@ def check_groups(groups: Any, n: int) -> np.ndarray | None:
             f"{int(np.argmax(missing))}: name a patient for every image."
         )
     return groups.astype(str) if groups.dtype == object else groups
+
+
+def check_weight(sample_weight: Any, X: Any) -> np.ndarray:
+    """Weights in double precision, 1 each where none are given."""
+    if sample_weight is None:
+        return np.ones(len(X))
+    if np.ma.is_masked(sample_weight):
+        raise ValueError(
+            "sample_weight is a masked array with masked entries: write 0 to leave an "
+            "image out."
+        )
+    weight = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    if not weight.any():
+        raise ValueError(
+            "sample_weight is zero for every image: at least one weight must be "
+            "positive."
+        )
+    return weight
 
 
 def check_device(device: Any) -> str:

@@ -17,7 +17,6 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
     check_random_state,
@@ -32,6 +31,7 @@ from skmedimg._checks import (
     check_groups,
     check_precision,
     check_shape_parameter,
+    check_weight,
 )
 from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units, to_tensor
 from skmedimg._intensity import ShiftMonitor, finite_images, where_not_finite
@@ -42,7 +42,7 @@ from skmedimg._modules import (
     load_weights,
     pre_logits,
 )
-from skmedimg._net import ClassificationLoss, ImageNet, make_optimizer
+from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._patients import KnownPatients
 from skmedimg._random import drawing_from
 from skmedimg.architectures import make_architecture
@@ -156,6 +156,8 @@ class BaseImageEstimator(BaseEstimator):
                 # Kept by warm_start: validation images must stay unseen.
                 self._split_seed = int(rng.integers(2**31))
             train, valid = self._split(data)
+            if not goes_on:
+                self.image_spec_ = data.fit_spec(train)
             net = self._fit_net(data, train, valid, rng, goes_on)
             self._publish(net, data, goes_on)
         return self
@@ -186,16 +188,7 @@ class BaseImageEstimator(BaseEstimator):
         target = self._check_target(y, reset=reset, classes=classes)
         check_consistent_length(images, target)
         n = len(images)
-        weight = np.ones(n)
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, images, dtype=np.float64, ensure_non_negative=True
-            )
-            if not weight.any():
-                raise ValueError(
-                    "sample_weight is zero for every image: at least one weight must "
-                    "be positive."
-                )
+        weight = check_weight(sample_weight, images)
         if target.ndim == 2:
             # An image none of whose labels is known weighs nothing.
             weight = np.where(np.isnan(target).all(1), 0.0, weight)
@@ -204,14 +197,11 @@ class BaseImageEstimator(BaseEstimator):
         groups = check_groups(images.groups if groups is None else groups, n)
         if classes is None:
             self._check_enough(target[weight > 0])
-        data = make_training_set(
-            images,
-            target,
-            weight,
-            groups,
-            fitted_spec=None if reset else self.image_spec_,
-        )
-        self.image_spec_ = data.spec
+        data = make_training_set(images, target, weight, groups)
+        if not reset:
+            monitor, new = ShiftMonitor(self.image_spec_), data.measures
+            monitor.note(new.low, new.high, new.pattern)
+            monitor.warn()
         return data
 
     def _check_images(self, X: Any, *, reset: bool) -> ImageArray:
@@ -317,27 +307,18 @@ class BaseImageEstimator(BaseEstimator):
         self.device_ = check_device(self.device)
         device = torch.device(self.device_)
         spec = self.image_spec_
-        criterion = self._make_criterion()
         if goes_on:
+            self._check_same_network()
             module = copy.deepcopy(self.module_).to(device)
         else:
-            module = self._build_module(spec, len(train), criterion, seeds[0])
+            module = self._build_module(spec, len(train), seeds[0])
             self._start_head(module, data, train)
-        epochs = self.max_epochs
-        if epochs == "auto":
-            epochs = auto_epochs(len(train))
         lr = self.lr
         if lr == "auto":
             lr = _LEARNING_RATES.get(str(self.optimizer), 1e-3)
-        settings = {
-            "max_epochs": int(epochs),
-            "horizon": int(epochs),
-            "schedule": self.schedule,
-            "patience": self.n_iter_no_change if self.early_stopping else None,
-        } | course
         net = ImageNet(
             channels_last_filters(module, spec.spatial_dims).to(device),
-            criterion=criterion,
+            criterion=self._make_criterion(),
             n_outputs=self._n_outputs,
             optimizer=partial(
                 make_optimizer, optimizer=self.optimizer, weight_decay=self.weight_decay
@@ -352,23 +333,45 @@ class BaseImageEstimator(BaseEstimator):
             device=self.device_,
             verbose=int(self.verbose),
             classes=np.arange(len(self.classes_)),
-            **settings,
+            **(self._course(len(train)) | course),
         )
         net.initialize()
         if goes_on:
-            net.history.extend(copy.deepcopy(list(self.net_.history)))
-        if goes_on and course and type(net.optimizer_) is type(self.net_.optimizer_):
-            # A copy: torch would train on the fitted net's own moments, and an
-            # interrupted call would leave them half-way.
-            moments = copy.deepcopy(self.net_.optimizer_.state_dict()["state"])
-            fresh = net.optimizer_.state_dict()
-            net.optimizer_.load_state_dict(fresh | {"state": moments})
+            self._hand_over(net, moments=bool(course))
         return net
 
-    def _build_module(
-        self, spec: ImageSpec, n_images: int, criterion: ClassificationLoss, seed: int
-    ) -> nn.Module:
-        """Build, load weights, and try one batch before hours of work."""
+    def _check_same_network(self) -> None:
+        if self._architecture != shown(self.architecture):
+            raise ValueError(
+                f"training goes on with the fitted network, {self._architecture}, but "
+                f"architecture={self.architecture!r} by now: put it back, or fit anew "
+                "with warm_start=False."
+            )
+
+    def _course(self, n_images: int) -> dict[str, Any]:
+        """How long a fit of n images trains, and at what rates."""
+        epochs = self.max_epochs
+        if epochs == "auto":
+            epochs = auto_epochs(n_images)
+        return {
+            "max_epochs": int(epochs),
+            "horizon": int(epochs),
+            "schedule": self.schedule,
+            "patience": self.n_iter_no_change if self.early_stopping else None,
+        }
+
+    def _hand_over(self, net: ImageNet, *, moments: bool) -> None:
+        """History of the fitted net, and what its optimizer has gathered."""
+        net.history.extend(copy.deepcopy(list(self.net_.history)))
+        if moments and type(net.optimizer_) is type(self.net_.optimizer_):
+            # A copy: torch would train on the fitted net's own moments, and an
+            # interrupted call would leave them half-way.
+            kept = copy.deepcopy(self.net_.optimizer_.state_dict()["state"])
+            fresh = net.optimizer_.state_dict()
+            net.optimizer_.load_state_dict(fresh | {"state": kept})
+
+    def _build_module(self, spec: ImageSpec, n_images: int, seed: int) -> nn.Module:
+        """Build, load weights, and try a batch before hours of work."""
         generator = torch.Generator().manual_seed(seed)
         with drawing_from(generator):
             module = make_architecture(
@@ -379,28 +382,36 @@ class BaseImageEstimator(BaseEstimator):
                 image_size=spec.size,
                 n_images=n_images,
             )
-            probe = torch.zeros(2, spec.channels, *spec.size)
-            try:
-                with torch.no_grad():
-                    module = module.to("cpu").eval()
-                    output = module(probe)
-            except Exception as error:  # a network may raise anything
-                raise ValueError(
-                    f"architecture={self.architecture!r} cannot take images of "
-                    f"{tuple(probe.shape[1:])} (channels, then pixels): {error}"
-                ) from error
-        shape = tuple(getattr(output, "shape", ()))
-        if shape == (2, 2) and self._n_outputs == 1:
+            module = module.to("cpu").eval()
+            # One image: a network that squeezes gives (n_outputs,) for it.
+            shapes = {n: self._output_shape(module, spec, n) for n in (2, 1)}
+        if shapes[2] == (2, 2) and self._n_outputs == 1:
             # A head with one logit a class is as good for two classes.
-            self._n_outputs, criterion.kind = 2, "softmax"
-        elif shape != (2, self._n_outputs):
-            raise ValueError(
-                f"architecture={self.architecture!r} gave outputs of shape {shape} for "
-                f"2 images; the labels need {(2, self._n_outputs)} logits."
-            )
+            self._n_outputs = 2
+        for n, shape in shapes.items():
+            if shape != (n, self._n_outputs):
+                raise ValueError(
+                    f"architecture={self.architecture!r} gave outputs of shape {shape} "
+                    f"for {n} image(s); the labels need {(n, self._n_outputs)} logits."
+                )
         if self.weights is not None:
             load_weights(module, self.weights)
         return module
+
+    def _output_shape(
+        self, module: nn.Module, spec: ImageSpec, n: int
+    ) -> tuple[int, ...]:
+        """Shape of what the network gives for n blank images."""
+        probe = torch.zeros(n, spec.channels, *spec.size)
+        try:
+            with torch.no_grad():
+                output = module(probe)
+        except Exception as error:  # a network may raise anything
+            raise ValueError(
+                f"architecture={self.architecture!r} cannot take images of "
+                f"{tuple(probe.shape[1:])} (channels, then pixels): {error}"
+            ) from error
+        return tuple(getattr(output, "shape", ()))
 
     def _start_head(
         self, module: nn.Module, data: TrainingSet, train: np.ndarray
@@ -422,7 +433,11 @@ class BaseImageEstimator(BaseEstimator):
     ) -> tuple[Feed, Feed | None]:
         target, weight = self._loss_targets(data)
         make_feed = partial(
-            Feed, data, batch_size=batch_size, device=torch.device(self.device_)
+            Feed,
+            data,
+            spec=self.image_spec_,
+            batch_size=batch_size,
+            device=torch.device(self.device_),
         )
         scaled = weight / weight[train].mean()
         shuffler = np.random.default_rng(seed)
@@ -434,6 +449,8 @@ class BaseImageEstimator(BaseEstimator):
 
     def _partial_fit(self, data: TrainingSet, first: bool) -> None:
         """One epoch at a constant rate, going on with the state of the optimizer."""
+        if first:
+            self.image_spec_ = data.fit_spec(np.arange(len(data)))
         done = 0 if first else len(self.net_.history)
         rng = np.random.default_rng([self._seed(), done])
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
@@ -453,6 +470,7 @@ class BaseImageEstimator(BaseEstimator):
             net.optimizer_.state.clear()
         self.net_ = net
         self.module_ = net.module_
+        self._architecture = shown(self.architecture)
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
         patients = self._patients if goes_on else KnownPatients()
@@ -524,6 +542,35 @@ class BaseImageEstimator(BaseEstimator):
 
     # -- plumbing ----------------------------------------------------------------------
 
+    def set_params(self, **params: Any) -> "BaseImageEstimator":
+        """Set parameters, those of parts as ``architecture__width`` and the like.
+
+        Parameters
+        ----------
+        **params : object
+            New values by name.
+
+        Returns
+        -------
+        self
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or the part is given by name and has none.
+        """
+        for name in params:
+            part, _, inner = name.partition("__")
+            value = params.get(part, getattr(self, part, self))
+            if inner and not hasattr(value, "set_params"):
+                raise ValueError(
+                    f"{name} is set on an object, but {part}={value!r}. Pass one, "
+                    "for example architecture=skmedimg.architectures.ResNet() or "
+                    "augmentation=skmedimg.augmentation.Augmentation()."
+                )
+        return super().set_params(**params)
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
@@ -546,6 +593,11 @@ class BaseImageEstimator(BaseEstimator):
         return tags
 
 
+def shown(part: Any) -> str | None:
+    """How a part reads, where that tells it from others of its kind."""
+    return repr(part) if isinstance(part, str | BaseEstimator) else None
+
+
 def auto_epochs(n_images: int) -> int:
     """Epochs by the number of distinct images: few images are seen more often."""
     return int(np.clip(round(1500 / math.sqrt(n_images)), 5, 100))
@@ -561,6 +613,8 @@ def _as_frame(history: Any) -> Any:
 
     columns = ["epoch", "train_loss", "valid_loss", "valid_acc", "lr", "seconds"]
     columns.append("images_per_second")
-    rows = [{c: row[c] for c in columns if c in row} for row in history]
-    frame = pd.DataFrame(rows)
-    return frame[[c for c in columns if c in frame]]
+    frame = pd.DataFrame([dict(row) for row in history])
+    # Whatever else callbacks have recorded, skorch's EpochScoring for one, follows.
+    own = [c for c in frame if not str(c).endswith("_best") and c not in columns]
+    own = [c for c in own if c not in ("batches", "dur")]
+    return frame[[c for c in columns if c in frame] + own]

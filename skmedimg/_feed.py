@@ -14,9 +14,10 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from skmedimg._intensity import fit_intensity, measure, windows_of
+from skmedimg._intensity import Measures, fit_intensity, measure, windows_of
 from skmedimg.images import ImageArray, ImageSpec
 
+_HELD_BYTES = 1 << 28
 # The greedy order fails for about 1 in 3,000 sets that can be split.
 _SPLIT_ATTEMPTS = 20
 
@@ -42,10 +43,8 @@ class TrainingSet:
         Distinct image that each row of X became, -1 where its weight was zero.
     groups : ndarray of shape (n,) or None
         Group of each row of X.
-    spec : ImageSpec
-        With the intensities of these images.
-    windows : ndarray of shape (m, 2) or None
-        Ends of each image's own scale, where it has one.
+    measures : Measures
+        Of the m distinct images.
     """
 
     images: ImageArray
@@ -55,11 +54,16 @@ class TrainingSet:
     unit: np.ndarray
     member: np.ndarray
     groups: np.ndarray | None
-    spec: ImageSpec
-    windows: np.ndarray | None
+    measures: Measures
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def fit_spec(self, index: np.ndarray) -> ImageSpec:
+        """Decide on the intensities, from the images at `index` alone."""
+        return fit_intensity(
+            self.images, self.rows[index], self.measures[index], self.weight[index]
+        )
 
     def groups_at(self, index: np.ndarray) -> np.ndarray | None:
         """Distinct groups of the images at `index`."""
@@ -73,10 +77,8 @@ def make_training_set(
     target: np.ndarray,
     weight: np.ndarray,
     groups: np.ndarray | None = None,
-    *,
-    fitted_spec: ImageSpec | None = None,
 ) -> TrainingSet:
-    """Merge, order and describe the images of a fit.
+    """Merge, order and measure the images of a fit.
 
     Parameters
     ----------
@@ -88,8 +90,6 @@ def make_training_set(
         Sample weights, not negative.
     groups : ndarray of shape (n,), default=None
         Group of each image.
-    fitted_spec : ImageSpec, default=None
-        Intensities to keep (`warm_start`, `partial_fit`) instead of fitting them.
 
     Returns
     -------
@@ -121,7 +121,6 @@ def make_training_set(
     member = np.full(len(images), -1)
     member[order] = np.cumsum(new) - 1
     distinct = measures[rows]
-    spec = fitted_spec or fit_intensity(images, rows, distinct, merged_weight)
     return TrainingSet(
         images=images,
         rows=rows,
@@ -130,8 +129,7 @@ def make_training_set(
         unit=_units(distinct.digest, member, groups),
         member=member,
         groups=groups,
-        spec=spec,
-        windows=distinct.tails if spec.intensity == "percentile" else None,
+        measures=distinct,
     )
 
 
@@ -258,6 +256,8 @@ class Feed:
         Images.
     index : ndarray of int
         Which of them.
+    spec : ImageSpec
+        How their intensities are brought to one scale.
     target, weight : ndarray of shape (m, …)
         What the loss takes, for all of `data`; weights have mean 1 over `index`.
     batch_size : int
@@ -272,6 +272,7 @@ class Feed:
         self,
         data: TrainingSet,
         index: np.ndarray,
+        spec: ImageSpec,
         target: np.ndarray,
         weight: np.ndarray,
         *,
@@ -279,21 +280,19 @@ class Feed:
         device: torch.device,
         rng: np.random.Generator | None = None,
     ) -> None:
-        self.images, self.spec, self.device, self.rng = (
-            data.images,
-            data.spec,
-            device,
-            rng,
-        )
+        self.images, self.spec, self.device, self.rng = data.images, spec, device, rng
         self.groups = data.groups_at(index)
         self.rows = data.rows[index]
-        self.windows = None if data.windows is None else data.windows[index]
+        # Ends of each image's own scale, where it has one.
+        own_scale = spec.intensity == "percentile"
+        self.windows = data.measures.tails[index] if own_scale else None
         self.target = torch.from_numpy(target[index]).to(device)
         self.weight = torch.from_numpy(weight[index].astype(np.float32)).to(device)
         n = len(index)
         # BatchNorm cannot train on one image, and a ragged last batch weighs too much.
         self.n_batches = max(1, min(-(-n // batch_size), n // 2))
         self.resident = self._upload() if device.type == "cuda" else None
+        self.held = self._hold() if self.resident is None else None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -313,9 +312,21 @@ class Feed:
         if self.resident is not None:
             raw = self.resident.index_select(0, at)
             return normalise(channels_last(raw), self.spec, windows)
+        if self.held is not None:
+            return to_tensor(self.held[part], self.spec, self.device, windows)
         return to_tensor(
             self.images.take(self.rows[part]), self.spec, self.device, windows
         )
+
+    def _hold(self) -> np.ndarray | None:
+        """Images that are resized, resized once, where they take little memory."""
+        before, after = self.images.source.shape[1:], self.images.take(slice(0, 1))
+        if not self.spec.resized or np.prod(before) == after.size:
+            return None
+        if len(self) * after.nbytes > _HELD_BYTES:
+            return None
+        parts = np.array_split(self.rows, -(-len(self) // 64))
+        return np.concatenate([self.images.take(part) for part in parts])
 
     def _upload(self) -> torch.Tensor | None:
         """All images on the GPU as they are, if they fit half of its free memory."""

@@ -15,6 +15,7 @@ from skmedimg.images import ImageArray, ImageSpec
 
 # Air is -1024 HU and the densest bone about 3000: beyond lies padding and metal.
 _HU_RANGE = (-1024.0, 3071.0)
+_AIR_AT_MOST = -200.0
 _TAILS = (0.5, 99.5)
 _TAIL_SAMPLE = 4096
 _PATTERN_BLOCKS = 8
@@ -191,7 +192,7 @@ def _choose(
     if spec.tabular or np.dtype(spec.dtype).itemsize == 1:
         return "dataset", None
     # Only Hounsfield units put air hundreds below zero, in most images.
-    if np.median(measures.low) <= -200 and measures.high.max() < 1e5:
+    if np.median(measures.low) <= _AIR_AT_MOST and measures.high.max() < 1e5:
         low = max(_HU_RANGE[0], float(measures.tails[:, 0].min()))
         high = min(_HU_RANGE[1], float(measures.tails[:, 1].max()))
         return ("window", (low, high)) if low < high else ("dataset", None)
@@ -243,16 +244,25 @@ class ShiftMonitor:
     def __init__(self, spec: ImageSpec) -> None:
         self.spec = spec
         self.low, self.high = np.inf, -np.inf
+        self.minima: list[np.ndarray] = []
         self.agreement: list[np.ndarray] = []
 
     def update(self, chunk: np.ndarray) -> None:
         """Take note of a chunk of shape (k, C, *size)."""
-        low, high = float(chunk.min()), float(chunk.max())
+        flat = chunk.reshape(len(chunk), -1)
+        pattern = _pattern(chunk.astype(np.float32)) if self.spec.pattern else None
+        self.note(flat.min(1), flat.max(1), pattern)
+
+    def note(
+        self, low: np.ndarray, high: np.ndarray, pattern: np.ndarray | None
+    ) -> None:
+        """Take note of k images by their ranges and coarse patterns."""
+        self.minima.append(low)
+        ends = np.array([low.min(), high.max()], dtype=float)
         if self.spec.window is not None:  # metal is clipped, and no shift of scale
-            low, high = np.clip([low, high], *self.spec.window).tolist()
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        if self.spec.pattern:
-            pattern = _pattern(chunk.astype(np.float32))
+            ends = np.clip(ends, *self.spec.window)
+        self.low, self.high = min(self.low, ends[0]), max(self.high, ends[1])
+        if self.spec.pattern and pattern is not None:
             self.agreement.append(_agreement(pattern, np.array(self.spec.pattern)))
 
     def warn(self) -> None:
@@ -274,6 +284,14 @@ class ShiftMonitor:
                 UserWarning,
                 stacklevel=4,
             )
+        elif common and self._lacks_air(low, width):
+            warnings.warn(
+                f"{shown}; only one of the two goes far below zero. CT in Hounsfield "
+                "units does, stored values do not: apply RescaleSlope and "
+                "RescaleIntercept to both (skmedimg.io.read_image does).",
+                UserWarning,
+                stacklevel=4,
+            )
         if self._inverted():
             warnings.warn(
                 f"{shown}; bright and dark look exchanged (the mean images correlate "
@@ -281,6 +299,13 @@ class ShiftMonitor:
                 UserWarning,
                 stacklevel=4,
             )
+
+    def _lacks_air(self, low: float, width: float) -> bool:
+        """Whether HU stand on one side and stored values on the other."""
+        lowest = float(np.median(np.concatenate(self.minima)))
+        if self.spec.intensity == "window":
+            return low <= _AIR_AT_MOST and lowest >= 0
+        return low >= 0 and lowest <= min(_AIR_AT_MOST, low - 0.1 * width)
 
     def _inverted(self) -> bool:
         if not self.agreement or self.spec.pattern_agreement is None:

@@ -122,6 +122,11 @@ def make_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=fused)
     if optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, eps=1e-7)
+    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.SparseAdam):
+        raise TypeError(
+            "optimizer=SparseAdam takes sparse gradients, which images do not give: "
+            "use 'adam'."
+        )
     made = optimizer(groups, lr=lr)
     if not isinstance(made, torch.optim.Optimizer):
         raise TypeError(
@@ -317,6 +322,9 @@ class ImageNet(NeuralNetClassifier):
         if not np.isfinite(values).all():
             self._stop_at(int(np.argmin(np.isfinite(values))), start_state)
         loss = float(np.average(values, weights=sizes))
+        # skorch's Checkpoint looks for a batch; a row for each would swell the model.
+        self.history.new_batch()
+        self.history.record_batch(f"{prefix}_loss", float(values[-1]))
         # Earlier fits of a warm start may have had no validation.
         before = [row.get(f"{prefix}_loss", math.inf) for row in self.history[:-1]]
         best = all(loss < value for value in before)

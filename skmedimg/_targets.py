@@ -227,6 +227,9 @@ def _as_array(y: Any) -> Any:
             f"y is a masked array with {int(np.ma.getmaskarray(y).sum())} masked "
             "labels: drop these images, or write NaN into label indicators."
         )
+    if hasattr(y, "iloc") and y.ndim == 2 and y.isna().to_numpy().any():
+        # pandas' own NA is no number: Int64 and boolean columns hold it.
+        y = y.astype(object).where(y.notna(), np.nan)
     y = y if hasattr(y, "iloc") and getattr(y, "ndim", 1) == 1 else np.asarray(y)
     if not 1 <= y.ndim <= 2:
         raise ValueError(
@@ -266,7 +269,7 @@ def _check_indicator(y: np.ndarray) -> np.ndarray:
 
 
 def _check_labels(y: Any, estimator: Any) -> np.ndarray:
-    if getattr(getattr(y, "dtype", None), "kind", "O") == "O":
+    if hasattr(y, "iloc") or y.dtype.kind == "O":
         import pandas as pd
 
         missing = np.asarray(pd.isna(y)).ravel()

@@ -448,16 +448,21 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
             data.target, data.weight, self.class_weight
         )
         weight = (factors.T * data.weight).T
-        if not weight.any():
+        if not weight.any() or self._leaves_one_class(data.target, weight):
             raise ValueError(
-                f"class_weight={self.class_weight!r} gives weight zero to every image: "
-                "at least one class that occurs must weigh something."
+                f"class_weight={self.class_weight!r} gives weight zero to every image, "
+                "or to all of but one class: at least 2 classes must weigh something."
             )
         if self._encoding.multilabel:
             return np.nan_to_num(data.target).astype(np.float32), weight
         if self._n_outputs == 1:
             return data.target.astype(np.float32), weight
         return data.target.astype(np.int64), weight
+
+    def _leaves_one_class(self, target: np.ndarray, weight: np.ndarray) -> bool:
+        if self._encoding.multilabel:
+            return False
+        return len(np.unique(target)) > 1 == len(np.unique(target[weight > 0]))
 
     def _prior_logits(self, data: TrainingSet, train: np.ndarray) -> np.ndarray:
         weight = self._loss_targets(data)[1]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from torch import nn
 
 from skmedimg.architectures import ResNet
@@ -90,6 +91,26 @@ BAD_CALLS = {
     ),
     "NaN weights": ({}, {"sample_weight": np.full(N, np.nan)}, "sample_weight|NaN"),
     "text weights": ({}, {"sample_weight": ["a"] * N}, "sample_weight|convert"),
+    "masked weights": (
+        {},
+        {"sample_weight": np.ma.array(np.ones(N), mask=Y)},
+        "sample_weight.*masked",
+    ),
+    "one class by class_weight": (
+        {"class_weight": {0: 0, 1: 2}},
+        {},
+        "class_weight.*at least 2 classes",
+    ),
+    "pandas NA": (
+        {},
+        {"y": pd.Series([True, None] * 8, dtype="boolean")},
+        "8 of 16 labels are missing, the first at 1",
+    ),
+    "sparse gradients": (
+        {"optimizer": torch.optim.SparseAdam},
+        {},
+        "SparseAdam.*'adam'",
+    ),
     "missing group": (
         {},
         {"groups": ["p", None] * 8},

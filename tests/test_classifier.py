@@ -7,6 +7,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 from torch import nn
 
+from skmedimg import CNNImageClassifier
 from skmedimg.architectures import ResNet, SimpleCNN
 
 
@@ -244,3 +245,18 @@ def test_early_stopping_after_a_warm_start_without_it(tiny, images):
     clf = tiny(warm_start=True).fit(*images)
     clf.set_params(early_stopping=True).fit(*images)
     assert "valid_loss" in clf.history_
+
+
+@pytest.mark.parametrize("call", ["fit", "partial_fit"])
+def test_training_does_not_go_on_with_another_architecture(tiny, images, call):
+    clf = tiny(warm_start=True).fit(*images)
+    clf.set_params(architecture="simple")
+    with pytest.raises(ValueError, match=r"fitted network, ResNet.*warm_start=False"):
+        getattr(clf, call)(*images)
+
+
+def test_part_given_by_name_has_no_parameters():
+    with pytest.raises(ValueError, match=r"architecture='auto'. Pass one"):
+        CNNImageClassifier().set_params(architecture__width=4)
+    both = {"architecture__width": 4, "architecture": ResNet()}
+    assert CNNImageClassifier().set_params(**both).architecture.width == 4

@@ -86,6 +86,33 @@ def test_values_of_another_range_warn(tiny, factor):
     assert f"{X.min():g} to {X.max():g}" in str(caught[0].message)
 
 
+@pytest.mark.parametrize("missing", ["fit", "predict"])
+def test_a_forgotten_rescale_intercept_warns(tiny, missing):
+    hu = hounsfield()
+    shift = {"fit": 0, "predict": 0} | {missing: 2000}
+    clf = tiny().fit(hu + shift["fit"], Y)
+    with pytest.warns(UserWarning, match="RescaleIntercept"):
+        clf.predict(hu + shift["predict"])
+
+
+def test_continued_training_compares_ranges(tiny):
+    X = GREY.astype(float)
+    clf = tiny(warm_start=True).fit(X, Y)
+    with pytest.warns(UserWarning, match="training images had 0 to 179"):
+        clf.fit(X * 255, Y)
+    with pytest.warns(UserWarning, match="training images had 0 to 179"):
+        clf.partial_fit(X * 255, Y)
+
+
+def test_statistics_are_those_of_the_training_images(tiny):
+    """What early stopping validates on is new to the network in every respect."""
+    X = np.random.default_rng(0).normal(np.arange(16), size=(8, 8, 16)).T
+    clf = tiny(early_stopping=True, validation_fraction=0.5).fit(X, Y)
+    assert clf.image_spec_.std[0] != pytest.approx(X.std(), rel=1e-6)
+    whole = tiny().fit(X, Y).image_spec_
+    assert whole.std[0] == pytest.approx(X.std())
+
+
 def test_inverted_images_warn(tiny):
     heads = GREY.copy()
     heads[:, 2:8, 2:8] //= 2

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skmedimg import CNNImageClassifier
 from skmedimg._net import ClassificationLoss
 from skmedimg.exceptions import NonFiniteLossError
+from skmedimg.images import resize
 
 N = 16
 X = np.random.default_rng(0).normal(size=(N, 6, 7)).astype(np.float32)
@@ -139,6 +140,47 @@ def test_early_stopping_of_skorch_ends_training(tiny, load_best):
     clf = tiny(max_epochs=9, callbacks=[stop]).fit(X, Y)
     assert clf.n_iter_ == 3
     assert clf.predict(X).shape == (N,)
+
+
+def test_checkpoint_of_skorch_works(tiny, tmp_path):
+    keep = Checkpoint(dirname=tmp_path)
+    tiny(max_epochs=2, early_stopping=True, callbacks=[keep]).fit(X, Y)
+    assert (tmp_path / "params.pt").exists()
+
+
+def test_what_callbacks_record_is_in_the_history(tiny):
+    class Gradient(Callback):
+        def on_epoch_end(self, net, **_):
+            net.history.record("gradient", 0.5)
+
+    history = tiny(max_epochs=2, callbacks=[Gradient()]).fit(X, Y).history_
+    assert history.columns[:2].tolist() == ["epoch", "train_loss"]
+    assert history.columns[-2:].tolist() == ["images_per_second", "gradient"]
+    assert history.gradient.tolist() == [0.5, 0.5]
+
+
+def test_network_that_squeezes_is_refused(tiny, images):
+    class Squeezing(nn.Module):
+        def __init__(self, in_channels, n_outputs, spatial_dims):
+            super().__init__()
+            self.head = nn.LazyLinear(3)
+
+        def forward(self, x):
+            return self.head(x.flatten(1)).squeeze()
+
+    X, _ = images
+    with pytest.raises(ValueError, match=r"shape \(3,\) for 1 image"):
+        tiny(architecture=Squeezing).fit(X, np.arange(40) % 3)
+
+
+def test_images_are_resized_once(tiny, images):
+    X, y = images
+    small = tiny(image_size=(8, 8), max_epochs=3).fit(X, y)
+    by_hand = resize(X[:, np.newaxis], (8, 8))[:, 0]
+    same = tiny(max_epochs=3).fit(by_hand, y)
+    np.testing.assert_allclose(
+        small.predict_proba(X), same.predict_proba(by_hand), atol=0.05
+    )
 
 
 class Hungry(nn.Module):

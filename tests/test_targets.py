@@ -286,3 +286,13 @@ def test_masked_labels_are_refused(tiny, images):
     X, y = images
     with pytest.raises(ValueError, match="1 masked labels"):
         tiny().fit(X, np.ma.masked_array(y, mask=np.arange(len(y)) == 3))
+
+
+def test_missing_labels_of_pandas_are_missing(tiny, X):
+    y = pd.DataFrame(INDICATOR).astype("Int64")
+    y.iloc[3, 1] = pd.NA
+    same = INDICATOR.astype(float)
+    same[3, 1] = np.nan
+    np.testing.assert_array_equal(
+        tiny().fit(X, y).predict_proba(X), tiny().fit(X, same).predict_proba(X)
+    )
