@@ -22,6 +22,7 @@ from skmedimg._feed import Feed
 from skmedimg._modules import trains_channels_last
 from skmedimg._random import drawing_from
 from skmedimg.architectures._layers import Network
+from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
 
 _FOCAL_GAMMA = 2.0
@@ -152,7 +153,8 @@ class ImageNet(NeuralNetClassifier):
     n_outputs : int
         Logits an image.
     augment : callable or None
-        ``augment(batch, generator)`` gives the batch to train on.
+        ``augment(batch, generator)`` gives the batch to train on, and how its labels
+        are mixed (or None).
     schedule : {"one_cycle", "cosine", "constant"}
         Course of the learning rate over `horizon` epochs.
     horizon : int
@@ -173,7 +175,7 @@ class ImageNet(NeuralNetClassifier):
         *,
         criterion: nn.Module,
         n_outputs: int = 1,
-        augment: Callable[..., torch.Tensor] | None = None,
+        augment: Callable[..., tuple[torch.Tensor, Mix | None]] | None = None,
         schedule: str = "constant",
         horizon: int = 1,
         l1: float = 0.0,
@@ -339,10 +341,11 @@ class ImageNet(NeuralNetClassifier):
         x, y, w = batch
         self._schedule()
         self.optimizer_.zero_grad(set_to_none=True)
+        mix = None
         if self.augment is not None:
-            x = self.augment(x, self.generator_)
+            x, mix = self.augment(x, self.generator_)
         y_pred = self.infer(x)
-        loss = self._weighted_loss(y_pred, y, w)
+        loss = self._weighted_loss(y_pred, y, w, mix)
         penalised = loss + self.l1 * self._absolute_weights() if self.l1 else loss
         penalised.backward()
         if self._listens("on_grad_computed"):
@@ -382,9 +385,19 @@ class ImageNet(NeuralNetClassifier):
                 return module(x)
 
     def _weighted_loss(
-        self, y_pred: torch.Tensor, y: torch.Tensor, w: torch.Tensor
+        self,
+        y_pred: torch.Tensor,
+        y: torch.Tensor,
+        w: torch.Tensor,
+        mix: Mix | None = None,
     ) -> torch.Tensor:
-        return (self.criterion_(y_pred, y) * w).mean()
+        loss = self.criterion_(y_pred, y) * w
+        if mix is None:
+            return loss.mean()
+        partner, share = mix
+        share = share.view((-1,) + (1,) * (loss.ndim - 1))
+        other = self.criterion_(y_pred, y[partner]) * w[partner]
+        return torch.lerp(other, loss, share).mean()
 
     def _absolute_weights(self) -> torch.Tensor:
         weights = [p.abs().sum() for p in self.module_.parameters() if p.ndim > 1]

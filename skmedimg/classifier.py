@@ -70,10 +70,12 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         Axes of an image, where the shape of X alone does not tell.
     channel_axis : int, default=None
         Channel axis of X, 1 or the last, where its shape alone does not tell.
-    augmentation : {"auto"}, Augmentation, callable or None, default="auto"
+    augmentation : str, Augmentation, callable or None, default="auto"
         Random changes while training. "auto" rotates, shifts, scales and changes
-        contrast a little, and never mirrors: it cannot know the modality. A callable
-        takes and gives a batch tensor of shape (n, C, *spatial).
+        contrast a little, and never mirrors: it cannot know the modality. "xray",
+        "mammography", "ct", "mri", "ultrasound", "microscopy" and "fundus" know what
+        may change there. A callable takes and gives a batch tensor of shape
+        (n, C, *spatial).
     max_epochs : int or "auto", default="auto"
         Passes over the images; "auto" goes by the number of distinct images and leaves
         what it chose in `n_iter_`.

@@ -5,16 +5,28 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from scipy.stats import kstest
 
-from skmedimg.augmentation import PRESETS, Augmentation, mirror, warp
+from skmedimg._photometry import bias_field, blur, gamma
+from skmedimg._warp import mirror, turn, warp
+from skmedimg.augmentation import PRESETS, Augmentation, make_augment
 
 AXES = {2: ("H", "W"), 3: ("D", "H", "W")}
 EVERYTHING = {
     "rotation": 20,
     "translation": 0.1,
     "scale": 0.2,
+    "crop": 0.3,
+    "elastic": 0.1,
+    "quarter_turns": True,
     "gain": 0.3,
     "shift": 0.4,
+    "gamma": 0.5,
+    "bias_field": 0.5,
+    "blur": 1.0,
+    "noise": 0.2,
+    "cutout": 0.4,
 }
 
 
@@ -138,7 +150,8 @@ def test_axes_of_one_pixel_are_never_touched(shape):
 
 
 def test_numbers_stay_within_their_limits():
-    augment, x = Augmentation(**EVERYTHING, flip=["W"]), torch.empty(2000, 1, 4, 4)
+    params = EVERYTHING | {"crop": 0.0, "flip": ["W"]}
+    augment, x = Augmentation(**params), torch.empty(2000, 1, 4, 4)
     drawn = augment.draw(x, torch.Generator().manual_seed(0))
     limits = {
         "angle": (-math.radians(20), math.radians(20)),
@@ -146,6 +159,10 @@ def test_numbers_stay_within_their_limits():
         "scale": (1 / 1.2, 1.2),
         "gain": (0.7, 1.3),
         "shift": (-0.4, 0.4),
+        "gamma": (1 / 1.5, 1.5),
+        "bias_field": (-math.log(1.5), math.log(1.5)),
+        "blur": (0, 1.0),
+        "elastic": (-0.2, 0.2),  # in halves of an axis
     }
     for name, (low, high) in limits.items():
         assert drawn[name].min() >= low - 1e-6
@@ -153,6 +170,118 @@ def test_numbers_stay_within_their_limits():
         assert np.ptp(drawn[name].numpy()) > 0.95 * (high - low)
     assert not drawn["flip"][:, 0].any()
     assert 0.4 < drawn["flip"][:, 1].float().mean() < 0.6
+
+
+def test_crop_enlarges_a_part_of_the_image():
+    ramp = torch.arange(20.0).expand(500, 1, 20, 20)
+    cropped = Augmentation(crop=0.5)(ramp, torch.Generator().manual_seed(0))
+    seen = cropped[..., -1].amax((1, 2)) - cropped[..., 0].amin((1, 2))
+    assert cropped.min() >= 0
+    assert cropped.max() <= 19
+    assert 9 <= seen.min() < 11
+    assert seen.max() > 18
+
+
+def test_eight_symmetries_of_a_square():
+    x = batch(1, 1, 6, 6).expand(200, -1, -1, -1)
+    augment = Augmentation(flip=["H", "W"], quarter_turns=True)
+    seen = {image.numpy().tobytes() for image in augment(x, torch.Generator())}
+    one_image = x[0, 0].numpy()
+    turned = [np.rot90(one_image, k) for k in range(4)]
+    expected = {np.ascontiguousarray(t).tobytes() for t in turned}
+    expected |= {np.ascontiguousarray(t.T).tobytes() for t in turned}
+    assert seen == expected
+
+
+def test_images_that_are_not_square_make_half_turns():
+    x = batch(4, 2, 5, 7)
+    got = turn(x, torch.arange(4))
+    torch.testing.assert_close(got[:2], x[:2])
+    torch.testing.assert_close(got[2:], x[2:].rot90(2, (2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(9, 11), (7, 8, 9)])
+def test_blur_is_scipys(shape):
+    x, sigma = batch(3, 2, *shape), torch.tensor([0.0, 0.7, 1.3])
+    got = blur(x, sigma, 2.0).numpy()
+    for image, s, blurred in zip(x.numpy(), sigma.tolist(), got, strict=True):
+        wide = {"mode": "nearest", "radius": 6}
+        axes = range(1, len(shape) + 1)
+        expected = gaussian_filter(image, max(s, 1e-3), axes=axes, **wide)
+        np.testing.assert_allclose(blurred, expected, atol=1e-5)
+
+
+def test_gamma_keeps_the_range_and_the_order():
+    x = batch(3, 1, 6, 6) * 5 - 2
+    bent = gamma(x, torch.tensor([0.5, 1.0, 2.0]))
+    torch.testing.assert_close(bent.amin((1, 2, 3)), x.amin((1, 2, 3)))
+    torch.testing.assert_close(bent.amax((1, 2, 3)), x.amax((1, 2, 3)))
+    torch.testing.assert_close(bent[1], x[1])
+    assert torch.equal(bent.flatten(1).argsort(), x.flatten(1).argsort())
+    assert (bent[0] >= x[0] - 1e-5).all()
+    assert (bent[2] <= x[2] + 1e-5).all()
+
+
+def test_bias_field_leaves_the_background():
+    x = torch.full((2, 1, 12, 12), -1.0)
+    x[:, :, 3:9, 3:9] = 2.0
+    nodes = torch.linspace(-0.5, 0.5, 4).expand(2, 4, 4)
+    field = bias_field(x, nodes)
+    torch.testing.assert_close(field[x == -1], x[x == -1])
+    assert (field[:, :, 4:8, 3:9].diff(dim=3) > 0).all()  # smooth, one way
+
+
+def test_cutout_is_the_mean_of_the_training_images():
+    x = torch.ones(50, 1, 10, 10)
+    cut = Augmentation(cutout=0.3)(x, torch.Generator().manual_seed(0))
+    assert ((cut == 0).sum((1, 2, 3)) == 9).all()
+    assert len({image.numpy().tobytes() for image in cut}) > 20
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 6, 6)])
+@pytest.mark.parametrize("params", [{"mixup": 0.4}, {"cutmix": 1.0}])
+def test_mixtures_tell_their_shares(shape, params):
+    n = 400
+    x = torch.arange(float(n)).view(-1, 1, *[1] * len(shape)).expand(n, 1, *shape)
+    augment = Augmentation(**params)
+    drawn = augment.draw(x, torch.Generator().manual_seed(0))
+    mixed, own = augment.apply(x, drawn), torch.arange(float(n))
+    share, partner = drawn["share"], drawn["partner"].float()
+    # The mean over pixels says how much of each image is there.
+    expected = share * own + (1 - share) * partner
+    torch.testing.assert_close(mixed.flatten(1).mean(1), expected, rtol=1e-4, atol=1e-2)
+    assert sorted(partner.tolist()) == own.tolist()
+    assert 0.4 < share.mean() < 0.6
+    if "cutmix" in params:
+        assert all(len(image.unique()) <= 2 for image in mixed)
+
+
+def test_share_of_a_mixture_is_beta():
+    x = torch.empty(20_000, 1, 2, 2)
+    for alpha in (0.2, 1.0):
+        drawn = Augmentation(mixup=alpha).draw(x, torch.Generator().manual_seed(0))
+        assert kstest(drawn["share"].numpy(), "beta", (alpha,) * 2).statistic < 0.02
+
+
+@pytest.mark.parametrize("name", ["xray", "mammography", "ct", "mri"])
+def test_left_stays_left_where_it_means_something(name):
+    assert not PRESETS[name].get("flip")
+
+
+def test_hounsfield_units_stay():
+    assert not {"gain", "shift", "gamma", "bias_field"} & set(PRESETS["ct"])
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("shape", [(3, 16, 12), (1, 8, 9, 7)])
+def test_presets_work_on_images_and_volumes(name, shape):
+    x = batch(5, *shape)
+    changed = Augmentation(**PRESETS[name])(x, torch.Generator().manual_seed(0))
+    assert changed.shape == x.shape
+    assert changed.isfinite().all()
+    assert not torch.equal(changed, x)
+    similar = torch.corrcoef(torch.stack([x.flatten(), changed.flatten()]))[0, 1]
+    assert similar > 0
 
 
 def test_default_does_nothing_and_auto_never_mirrors():
@@ -174,6 +303,41 @@ def test_seed_decides():
 
 
 # -- in an estimator -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("params", [{"mixup": 0.4}, {"mixup": 0.2, "cutmix": 1.0}])
+@pytest.mark.parametrize("kind", ["binary", "multi-class", "multi-label", "weighted"])
+def test_mixtures_train(tiny, images, params, kind):
+    X, y = images
+    weight = None
+    if kind == "multi-class":
+        y = y + (np.arange(40) % 4 == 3)
+    elif kind == "multi-label":
+        y = np.column_stack([y, 1.0 - y, np.arange(40) % 4 == 3])
+        y[::5, 2] = np.nan
+    elif kind == "weighted":
+        weight = np.linspace(0, 2, 40)
+    clf = tiny(augmentation=Augmentation(**params), max_epochs=30, lr=0.02)
+    clf.fit(X, y, sample_weight=weight)
+    first = clf.predict(X) if kind != "multi-label" else clf.predict(X)[:, 0]
+    truth = images[1]
+    assert ((first > 0) == truth).mean() > 0.9
+
+
+def test_mixed_labels_are_mixed_losses(tiny, images):
+    """Mixing images of one class with each other changes no label."""
+    spec = tiny().fit(*images).image_spec_
+    x = batch(6, 1, 10, 10)
+    augment = make_augment(Augmentation(mixup=1.0), spec, "cpu")
+    mixed, (partner, share) = augment(x, torch.Generator().manual_seed(0))
+    net = tiny().fit(*images).net_
+    y, w = torch.tensor([0.0, 1, 0, 1, 1, 0]), torch.ones(6)
+    logits = torch.linspace(-2, 2, 6)[:, None]
+    by_hand = share * net.criterion_(logits, y)
+    by_hand += (1 - share) * net.criterion_(logits, y[partner])
+    loss = net._weighted_loss(logits, y, w, (partner, share))
+    torch.testing.assert_close(loss, by_hand.mean())
+    assert mixed.shape == x.shape
 
 
 class Jitter:
@@ -226,6 +390,13 @@ def test_rows_without_a_shape_are_never_augmented(tiny, images):
         ({"scale": float("inf")}, "'scale'"),
         ({"gain": 1.0}, "'gain'"),
         ({"shift": "much"}, "'shift'"),
+        ({"crop": 1.0}, "'crop'"),
+        ({"elastic": 0.6}, "'elastic'"),
+        ({"gamma": -1}, "'gamma'"),
+        ({"blur": -1}, "'blur'"),
+        ({"cutout": 1.0}, "'cutout'"),
+        ({"mixup": -0.1}, "'mixup'"),
+        ({"quarter_turns": 2}, "'quarter_turns'"),
     ],
 )
 def test_bad_parameters(tiny, images, params, match):
