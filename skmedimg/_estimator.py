@@ -39,13 +39,13 @@ from skmedimg._modules import (
     InParts,
     channels_last_filters,
     input_of_last_linear,
-    load_weights,
     pre_logits,
 )
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._patients import KnownPatients
 from skmedimg._random import drawing_from
-from skmedimg.architectures import make_architecture
+from skmedimg._weights import load_weights
+from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
 from skmedimg.images import (
@@ -68,7 +68,7 @@ class BaseImageEstimator(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict] = {
         "architecture": [str, HasMethods("build"), callable, nn.Module],
-        "weights": [str, os.PathLike, Mapping, FrozenEstimator, None],
+        "weights": [str, os.PathLike, Mapping, FrozenEstimator, Pretrained, None],
         "image_shape": ["array-like", None],
         "image_size": ["array-like", None],
         "spatial_dims": [Options(int, {2, 3}), None],
@@ -311,8 +311,7 @@ class BaseImageEstimator(BaseEstimator):
             self._check_same_network()
             module = copy.deepcopy(self.module_).to(device)
         else:
-            module = self._build_module(spec, len(train), seeds[0])
-            self._start_head(module, data, train)
+            module = self._build_module(data, train, seeds[0])
         lr = self.lr
         if lr == "auto":
             lr = _LEARNING_RATES.get(str(self.optimizer), 1e-3)
@@ -321,7 +320,10 @@ class BaseImageEstimator(BaseEstimator):
             criterion=self._make_criterion(),
             n_outputs=self._n_outputs,
             optimizer=partial(
-                make_optimizer, optimizer=self.optimizer, weight_decay=self.weight_decay
+                make_optimizer,
+                optimizer=self.optimizer,
+                weight_decay=self.weight_decay,
+                lr_scale=getattr(self.weights, "lr_scale", 1.0),
             ),
             lr=float(lr),
             batch_size=batch_size,
@@ -370,8 +372,11 @@ class BaseImageEstimator(BaseEstimator):
             fresh = net.optimizer_.state_dict()
             net.optimizer_.load_state_dict(fresh | {"state": kept})
 
-    def _build_module(self, spec: ImageSpec, n_images: int, seed: int) -> nn.Module:
+    def _build_module(
+        self, data: TrainingSet, train: np.ndarray, seed: int
+    ) -> nn.Module:
         """Build, load weights, and try a batch before hours of work."""
+        spec = self.image_spec_
         generator = torch.Generator().manual_seed(seed)
         with drawing_from(generator):
             module = make_architecture(
@@ -380,7 +385,7 @@ class BaseImageEstimator(BaseEstimator):
                 self._n_outputs,
                 spec.spatial_dims,
                 image_size=spec.size,
-                n_images=n_images,
+                n_images=len(train),
             )
             module = module.to("cpu").eval()
             # One image: a network that squeezes gives (n_outputs,) for it.
@@ -394,8 +399,11 @@ class BaseImageEstimator(BaseEstimator):
                     f"architecture={self.architecture!r} gave outputs of shape {shape} "
                     f"for {n} image(s); the labels need {(n, self._n_outputs)} logits."
                 )
+        new_head = not isinstance(self.architecture, nn.Module)
         if self.weights is not None:
-            load_weights(module, self.weights)
+            new_head = load_weights(module, self.weights)
+        if new_head:
+            self._start_head(module, data, train)
         return module
 
     def _output_shape(
@@ -417,8 +425,7 @@ class BaseImageEstimator(BaseEstimator):
         self, module: nn.Module, data: TrainingSet, train: np.ndarray
     ) -> None:
         """Let untrained outputs be the class frequencies rather than one half."""
-        trained = self.weights is not None or isinstance(self.architecture, nn.Module)
-        if isinstance(module, Network) and not trained:
+        if isinstance(module, Network):
             bias = torch.from_numpy(self._prior_logits(data, train))
             with torch.no_grad():
                 module.head.bias.copy_(bias)

@@ -1,11 +1,9 @@
-"""What is done to a network from outside: weights in, features out, memory saved."""
+"""What is done to a network from outside: layout, features out, memory saved."""
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skmedimg.architectures._layers import Network
@@ -35,44 +33,6 @@ def channels_last_filters(module: nn.Module, dims: int) -> nn.Module:
         if parameter.ndim == dims + 2:
             parameter.data = parameter.data.contiguous(memory_format=memory)
     return module
-
-
-def load_weights(module: nn.Module, weights: Any) -> None:
-    """Load a state dict, a file of one, or the network of a frozen estimator."""
-    state = _state_dict(weights)
-    own = module.state_dict()
-    if all(k.startswith("module.") and k not in own for k in state):
-        # As torch.nn.DataParallel leaves them.
-        state = {k.removeprefix("module."): v for k, v in state.items()}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"weights do not fit the architecture: {error}") from error
-
-
-def _state_dict(weights: Any) -> Mapping:
-    if isinstance(weights, FrozenEstimator):
-        if not hasattr(weights.estimator, "module_"):
-            raise ValueError(
-                "weights is a FrozenEstimator around something that is not fitted, or "
-                "has no network: fit the image estimator first."
-            )
-        return weights.estimator.module_.state_dict()
-    if isinstance(weights, Mapping):
-        state, shown = weights, "weights"
-    else:
-        shown = f"weights={str(weights)!r}"
-        try:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # a broken file makes torch raise anything
-            raise ValueError(
-                f"{shown} cannot be read as a file of torch.save: {error}"
-            ) from error
-    if isinstance(state, Mapping):
-        state = state.get("state_dict", state)
-    if not isinstance(state, Mapping) or not all(isinstance(k, str) for k in state):
-        raise ValueError(f"{shown} holds no state dict (names and their tensors).")
-    return state
 
 
 def pre_logits(module: Network, x: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from skmedimg._checks import check_device
 from skmedimg._feed import Feed
 from skmedimg._modules import trains_channels_last
 from skmedimg._random import drawing_from
+from skmedimg._weights import head_of
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
@@ -89,7 +90,12 @@ def schedule_factor(schedule: str, progress: float) -> float:
 
 
 def make_optimizer(
-    module: nn.Module, lr: float, *, optimizer: Any, weight_decay: float
+    module: nn.Module,
+    lr: float,
+    *,
+    optimizer: Any,
+    weight_decay: float,
+    lr_scale: float = 1.0,
 ) -> torch.optim.Optimizer:
     """Optimizer by name or class; only weights decay, not biases and norms.
 
@@ -103,13 +109,20 @@ def make_optimizer(
         "sgd" has Nesterov momentum .9; "rmsprop" has Keras' rho .9 and epsilon 1e-7.
     weight_decay : float
         Decoupled for "adamw", an L2 penalty for the others.
+    lr_scale : float, default=1.0
+        Factor on the rate of all but the last layer.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    head = set() if lr_scale == 1 else set(head_of(module)[1].parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": chosen, "weight_decay": decay, "lr": lr * scale, "lr_scale": scale}
+        for scale, part in ((1.0, head), (lr_scale, set(parameters) - head))
+        for decay, chosen in (
+            (weight_decay, [p for p in parameters if p in part and p.ndim > 1]),
+            (0.0, [p for p in parameters if p in part and p.ndim <= 1]),
+        )
+        if chosen
     ]
-    groups = [group for group in groups if group["params"]]
     if not groups:
         raise ValueError(
             f"architecture gave a {type(module).__name__} without parameters to train."
@@ -384,6 +397,13 @@ class ImageNet(NeuralNetClassifier):
             with drawing_from(self.generator_):
                 return module(x)
 
+    def _set_training(self, training: bool = True) -> None:
+        super()._set_training(training)
+        for module in self.module_.modules():
+            own = list(module.parameters())
+            if own and not any(p.requires_grad for p in own):
+                module.eval()  # the statistics of frozen features are frozen too
+
     def _weighted_loss(
         self,
         y_pred: torch.Tensor,
@@ -406,7 +426,7 @@ class ImageNet(NeuralNetClassifier):
     def _schedule(self) -> None:
         factor = schedule_factor(self.schedule, min(self.step_ / self.n_steps_, 1.0))
         for group in self.optimizer_.param_groups:
-            group["lr"] = self.lr * factor
+            group["lr"] = self.lr * factor * group["lr_scale"]
         self.step_ += 1
 
     def _correct(self, y_pred: torch.Tensor, batch: Any) -> torch.Tensor:
@@ -421,7 +441,7 @@ class ImageNet(NeuralNetClassifier):
     # -- between epochs --------------------------------------------------------------
 
     def _record(self, feed: Feed, seconds: float) -> None:
-        self.history.record("lr", self.optimizer_.param_groups[0]["lr"])
+        self.history.record("lr", max(g["lr"] for g in self.optimizer_.param_groups))
         self.history.record("seconds", seconds)
         self.history.record("images_per_second", len(feed) / seconds)
         if self.verbose:

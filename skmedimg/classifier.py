@@ -59,9 +59,11 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         callable or module class ``(in_channels, n_outputs, spatial_dims)``, or a
         module, which is copied and never trained in place. "auto" takes a residual
         network by the size, channels and number of the images.
-    weights : mapping, path or FrozenEstimator, default=None
+    weights : mapping, path, FrozenEstimator or Pretrained, default=None
         Weights to start from: a state dict, a file of one, or a fitted estimator in
         `sklearn.frozen.FrozenEstimator` (scikit-learn's clone would unfit a bare one).
+        `skmedimg.architectures.Pretrained` takes them from another task, for
+        fine-tuning.
     image_shape : sequence of int, default=None
         Shape of one image where X is flattened to (n, p).
     image_size : sequence of int, default=None

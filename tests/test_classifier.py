@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 from torch import nn
+from torch.nn.functional import pad
 
 from skmedimg import CNNImageClassifier
-from skmedimg.architectures import ResNet, SimpleCNN
+from skmedimg.architectures import Pretrained, ResNet, SimpleCNN
 
 
 def parameters_of(clf):
@@ -29,6 +32,44 @@ class FirstWeights(Callback):
 class Shared(list):
     def __deepcopy__(self, memo):
         return self
+
+
+class CifarBlock(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.stride = outputs // inputs
+        self.extra = outputs - inputs
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, self.stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        half = self.extra // 2
+        short = x[:, :, :: self.stride, :: self.stride]
+        return torch.relu(y + pad(short, (0, 0, 0, 0, half, half)))
+
+
+class CifarResNet20(nn.Module):
+    def __init__(self, in_channels, n_outputs):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        for i, (inputs, outputs) in enumerate([(16, 16), (16, 32), (32, 64)], 1):
+            rest = [CifarBlock(outputs, outputs) for _ in range(2)]
+            layer = nn.Sequential(CifarBlock(inputs, outputs), *rest)
+            self.add_module(f"layer{i}", layer)
+        self.linear = nn.Linear(64, n_outputs)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+def cifar_resnet20(in_channels, n_outputs, spatial_dims):
+    return CifarResNet20(in_channels, n_outputs)
 
 
 # -- partial_fit -----------------------------------------------------------------------
@@ -189,6 +230,114 @@ def test_weights_that_cannot_be_used(tiny, images, tmp_path):
     ]:
         with pytest.raises((ValueError, TypeError), match=match):
             tiny(weights=weights).fit(X, y)
+
+
+# -- pretrained ------------------------------------------------------------------------
+
+
+def features_of(clf):
+    state = clf.module_.state_dict()
+    return {k: v for k, v in state.items() if not k.startswith("head.")}
+
+
+@pytest.fixture
+def colour_source(tiny, images):
+    """A network for three classes of colour images, and its weights in files."""
+    X, _ = images
+    return tiny(max_epochs=3).fit(np.stack([X] * 3, -1), np.arange(40) % 3)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_pretrained_features_are_frozen(
+    tiny, images, tmp_path, colour_source, ending, prefix
+):
+    X, y = images
+    state = {prefix + k: v for k, v in colour_source.module_.state_dict().items()}
+    save = save_file if ending == ".safetensors" else torch.save
+    save({k: v.contiguous() for k, v in state.items()}, tmp_path / f"w{ending}")
+    weights = Pretrained(tmp_path / f"w{ending}", freeze="features")
+    with pytest.warns(UserWarning, match=r"no head for 1 output.*head.bias.*starts"):
+        clf = tiny(weights=weights, max_epochs=2).fit(X, y)
+    kept, source = features_of(clf), features_of(colour_source)
+    assert kept.keys() == source.keys()
+    for name in kept:
+        if name != "stem.0.weight":
+            assert torch.equal(kept[name], source[name]), name
+    # Grey in all three channels gives the same features.
+    colour = np.stack([X] * 3, -1)
+    spec, other = clf.image_spec_, colour_source.image_spec_
+    assert (spec.channels, other.channels) == (1, 3)
+    np.testing.assert_allclose(
+        clf.embed(X), colour_source.embed(colour), rtol=1e-3, atol=1e-3
+    )
+    assert not torch.equal(clf.module_.head.bias, torch.zeros(1))
+
+
+def test_pretrained_head_that_fits_is_kept(tiny, images):
+    X, y = images
+    source = tiny().fit(X, y)
+    callback = FirstWeights()
+    weights = Pretrained(FrozenEstimator(source))
+    tiny(weights=weights, callbacks=[callback]).fit(X, 1 - y)
+    assert torch.equal(callback.seen[0], parameters_of(source))
+
+
+def test_pretrained_features_learn_more_slowly(tiny, images):
+    X, y = images
+    source = tiny(max_epochs=5).fit(X, y)
+
+    def way(lr_scale):
+        weights = Pretrained(FrozenEstimator(source), lr_scale=lr_scale)
+        clf = tiny(weights=weights, optimizer="sgd", weight_decay=0.0, batch_size=40)
+        before, after = features_of(source), features_of(clf.fit(X, y))
+        name = "stages.0.conv1.weight"
+        moved = (after[name] - before[name]).norm()
+        return float(moved), clf.history_.lr.iloc[-1]
+
+    slow, fast = way(0.01), way(1.0)
+    assert slow[0] == pytest.approx(0.01 * fast[0], rel=0.05)
+    assert slow[1] == fast[1]
+
+
+def test_pretrained_weights_of_a_published_network(tiny, images, data_file):
+    """CIFAR-10 ResNet-20 of akamaster, in a network written as he names its parts."""
+    X, y = images
+    path = data_file("weights/resnet20-12fca82f.th")
+    weights = Pretrained(path, freeze="features")
+    with pytest.warns(UserWarning, match=r"linear.bias, linear.weight were left out"):
+        clf = tiny(architecture=cifar_resnet20, weights=weights).fit(X, y)
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    own = clf.module_.state_dict()
+    assert torch.equal(
+        own["layer3.2.conv2.weight"], state["module.layer3.2.conv2.weight"]
+    )
+    assert own["conv1.weight"].shape == (16, 1, 3, 3)
+    torch.testing.assert_close(
+        own["conv1.weight"], state["module.conv1.weight"].sum(1, keepdim=True)
+    )
+    assert sum(v.numel() for v in state.values()) > 270_000
+
+
+def test_pretrained_weights_that_do_not_fit(tiny, images, colour_source):
+    X, y = images
+    state = colour_source.module_.state_dict()
+    del state["stages.0.conv1.weight"]
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match=r"do not fit(?s:.*)stages.0.conv1.weight"),
+    ):
+        tiny(weights=Pretrained(state)).fit(X, y)
+    for bad in ({"freeze": "all"}, {"lr_scale": 0}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            tiny(weights=Pretrained(state, **bad)).fit(X, y)
+
+
+def test_pretrained_is_cloned_and_searched(images, colour_source):
+    weights = Pretrained(colour_source.module_.state_dict())
+    clf = clone(CNNImageClassifier(weights=weights))
+    assert clf.set_params(weights__lr_scale=0.1).weights.lr_scale == 0.1
+    assert weights.lr_scale == 1.0
 
 
 # -- embed -----------------------------------------------------------------------------

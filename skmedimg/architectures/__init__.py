@@ -11,10 +11,17 @@ from typing import Any
 
 from torch import nn
 
+from skmedimg.architectures.pretrained import Pretrained
 from skmedimg.architectures.resnet import ResNet
 from skmedimg.architectures.simple import SimpleCNN
 
-__all__ = ["ResNet", "SimpleCNN", "list_architectures", "make_architecture"]
+__all__ = [
+    "Pretrained",
+    "ResNet",
+    "SimpleCNN",
+    "list_architectures",
+    "make_architecture",
+]
 
 _FAMILIES: dict[str, Callable[[], Any]] = {"resnet": ResNet, "simple": SimpleCNN}
 
