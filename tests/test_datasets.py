@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from scipy import ndimage
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -10,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmedimg.datasets import make_lesions
+from skmedimg.datasets import make_lesions, make_segmentation
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +183,141 @@ def test_return_X_y(data):
 def test_errors_name_the_parameter(params, match):
     with pytest.raises(ValueError, match=match):
         make_lesions(**params)
+
+
+# -- make_segmentation -----------------------------------------------------------------
+
+BACKGROUND, ORGAN, VESSEL, LESION = range(4)
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return make_segmentation(40, random_state=0)
+
+
+@pytest.mark.parametrize(
+    ("params", "size"),
+    [
+        ({"image_size": (16, 20)}, (16, 20)),
+        ({"image_size": [8, 12, 11], "spatial_dims": 3}, (8, 12, 11)),
+    ],
+)
+def test_every_pixel_has_a_label(params, size):
+    data = make_segmentation(6, images_per_patient=2, random_state=0, **params)
+    assert data.images.shape == data.target.shape == (12, *size)
+    assert data.images.dtype == np.int16
+    assert data.target.dtype == np.uint8
+    assert set(np.unique(data.target)) <= {0, 1, 2, 3}
+    assert list(data.target_names) == ["background", "organ", "vessel", "lesion"]
+    assert data.groups.shape == (12,)
+    assert "make_segmentation" in data.DESCR
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_some_images_lack_a_structure(spatial_dims):
+    data = make_segmentation(
+        40, image_size=24, spatial_dims=spatial_dims, random_state=0
+    )
+    flat = data.target.reshape(len(data.target), -1)
+    shown = np.array([(flat == label).any(axis=1) for label in range(4)])
+    assert shown[[BACKGROUND, ORGAN]].all()
+    assert shown[VESSEL].any()
+    assert not shown[VESSEL].all()
+    ill = np.unique(data.groups[shown[LESION]])
+    assert len(ill) == 20
+    assert_array_equal(shown[LESION], np.isin(data.groups, ill))
+    fraction = [(flat == label).mean() for label in range(4)]
+    assert min(fraction[:2]) > 0.3 > 0.1 > max(fraction[2:]) > 0
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"image_size": 24, "spatial_dims": 3, "n_patients": 20}]
+)
+def test_labels_agree_with_intensities(params):
+    data = make_segmentation(**{"n_patients": 40} | params, random_state=0)
+    levels = [np.median(data.images[data.target == label]) for label in range(4)]
+    assert -110 < levels[BACKGROUND] < -80
+    assert 20 < levels[ORGAN] < 80
+    assert levels[VESSEL] > levels[ORGAN] + 60
+    assert levels[LESION] > levels[ORGAN] + 60
+
+
+def test_lesion_lies_over_what_is_there_without_it():
+    sick, sound = (make_segmentation(20, prevalence=p, random_state=2) for p in (1, 0))
+    lesion = sick.target == LESION
+    assert_array_equal(sick.target[~lesion], sound.target[~lesion])
+    difference = sick.images.astype(int) - sound.images
+    assert 75 < difference[lesion].mean() < 115  # 100 HU, less towards the rim
+    assert abs(difference[~lesion].mean()) < 5
+
+
+def test_patients_share_the_organ(labelled):
+    area = (labelled.target > BACKGROUND).sum(axis=(1, 2))
+    patients = np.unique(labelled.groups)
+    within = np.mean([area[labelled.groups == p].std() for p in patients])
+    assert within < 0.2 * area.std()
+
+
+def test_difficulty_of_labels_is_contrast_alone():
+    easy, hard = (
+        make_segmentation(10, image_size=16, difficulty=d, random_state=3)
+        for d in (0, 1)
+    )
+    assert_array_equal(easy.target, hard.target)
+    assert easy.images.astype(int).sum() > hard.images.astype(int).sum()
+
+
+def test_shape_tells_more_than_intensity(labelled):
+    new = make_segmentation(20, random_state=1)
+    dice = {}
+    for name, features in {"intensity": pixels, "shape": neighbourhoods}.items():
+        rows = np.random.default_rng(0).choice(labelled.images.size, 20000)
+        model = HistGradientBoostingClassifier(max_iter=20, random_state=0)
+        model.fit(features(labelled.images)[rows], labelled.target.ravel()[rows])
+        found, truth = model.predict(features(new.images)), new.target.ravel()
+        dice[name] = [
+            2
+            * ((found == k) & (truth == k)).sum()
+            / ((found == k).sum() + (truth == k).sum())
+            for k in range(4)
+        ]
+    assert dice["intensity"][ORGAN] > 0.9
+    assert dice["intensity"][LESION] < 0.3
+    assert dice["shape"][LESION] > dice["intensity"][LESION] + 0.15
+
+
+def pixels(images):
+    return images.reshape(-1, 1).astype(np.float32)
+
+
+def neighbourhoods(images):
+    images = images.astype(np.float32)
+    found = [images]
+    for sigma in (1, 2.5, 4):
+        blurred = ndimage.gaussian_filter(images, (0, sigma, sigma))
+        found += [blurred, ndimage.laplace(blurred, axes=(1, 2))]
+    return np.stack(found, axis=-1).reshape(-1, len(found))
+
+
+def test_same_seed_same_labels():
+    params = {"n_patients": 5, "image_size": 16, "random_state": 7}
+    first, second = make_segmentation(**params), make_segmentation(**params)
+    for name in ("images", "target", "groups"):
+        assert_array_equal(first[name], second[name])
+    X, y = make_segmentation(**params, return_X_y=True)
+    assert_array_equal(X, first.images)
+    assert_array_equal(y, first.target)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"n_patients": 0}, "n_patients"),
+        ({"images_per_patient": (3, 2)}, r"images_per_patient=\(3, 2\)"),
+        ({"image_size": (16, 16), "spatial_dims": 3}, "3 dimensions"),
+        ({"prevalence": 1.5}, "prevalence"),
+    ],
+)
+def test_errors_of_labelled_images_name_the_parameter(params, match):
+    with pytest.raises(ValueError, match=match):
+        make_segmentation(**params)

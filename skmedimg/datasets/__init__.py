@@ -13,7 +13,7 @@ from skmedimg.datasets._local import (
     load_medmnist,
     load_nifti,
 )
-from skmedimg.datasets._synthetic import make_lesions
+from skmedimg.datasets._synthetic import make_lesions, make_segmentation
 
 __all__ = [
     "load_dicom",
@@ -22,4 +22,5 @@ __all__ = [
     "load_medmnist",
     "load_nifti",
     "make_lesions",
+    "make_segmentation",
 ]

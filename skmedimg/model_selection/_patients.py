@@ -1,10 +1,11 @@
-"""Splitters that keep patients apart, also where only the images know the patients."""
+"""Splits by patient, and who the patients are."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils.validation import _num_samples
 
 from skmedimg.images import groups_of
 
@@ -27,6 +28,8 @@ class PatientKFold(StratifiedGroupKFold):
 
     See Also
     --------
+    SiteKFold : Test on sites that training has not seen.
+    TemporalSplit : Test on later images than those of training.
     sklearn.model_selection.StratifiedGroupKFold : The same for explicit groups.
 
     Examples
@@ -42,6 +45,13 @@ class PatientKFold(StratifiedGroupKFold):
     [0, 3]
     [1, 4]
     [2, 5]
+
+    A single test set of a third of the patients, stratified and drawn at random:
+
+    >>> cv = PatientKFold(3, shuffle=True, random_state=0)
+    >>> train, test = next(cv.split(X, y))
+    >>> X[train].shape, X[test].shape
+    ((8, 8, 8), (4, 8, 8))
     """
 
     def split(
@@ -66,16 +76,28 @@ class PatientKFold(StratifiedGroupKFold):
         Raises
         ------
         ValueError
-            If there are no groups in either place.
+            If there are no groups in either place, if one is missing (None, NaN), or if
+            there is not one an image.
         """
-        if groups is None:
-            groups = groups_of(X)
-        if groups is None:
+        patients = patients_of(X, groups, _num_samples(X))
+        if patients is None:
             raise ValueError(
                 "PatientKFold needs to know the patients: pass groups=, or X as "
                 "ImageSequence.from_array(X, groups=...)."
             )
-        return super().split(X, _one_label(y), groups)
+        return super().split(X, _one_label(y), patients)
+
+
+def patients_of(X: Any, groups: Any, n: int) -> np.ndarray | None:
+    """Patient of each of n images, from `groups` or X; None where neither knows."""
+    from skmedimg._checks import check_groups  # not above: it loads torch
+
+    if groups is None:
+        groups = groups_of(X)
+    elif isinstance(groups, list | tuple) and np.asarray(groups).dtype.kind == "U":
+        # NumPy would make a patient "nan" of a NaN among names.
+        groups = np.asarray(groups, dtype=object)
+    return check_groups(groups, n)
 
 
 def _one_label(y: Any) -> Any:

@@ -1,0 +1,15 @@
+"""Splitters by patient, by site and by time that keep patients apart.
+
+Where the images know their patients (`skmedimg.io.ImageSequence`), nothing else needs
+to be said; elsewhere each takes them as `groups`.
+
+>>> from skmedimg.model_selection import PatientKFold, SiteKFold, TemporalSplit
+>>> TemporalSplit([2019, 2020, 2020, 2021], test_from=2021)
+TemporalSplit(times=<4 images>, test_from=2021, n_splits=None)
+"""
+
+from skmedimg.model_selection._patients import PatientKFold
+from skmedimg.model_selection._sites import SiteKFold
+from skmedimg.model_selection._times import TemporalSplit
+
+__all__ = ["PatientKFold", "SiteKFold", "TemporalSplit"]
