@@ -32,7 +32,9 @@ def check_groups(groups: Any, n: int) -> np.ndarray | None:
         return None
     import pandas as pd
 
-    groups = np.asarray(groups)
+    # NumPy makes "nan" of a NaN among strings; objects stay what they are.
+    listed = isinstance(groups, list | tuple)
+    groups = np.asarray(groups, dtype=object if listed else None)
     if groups.shape != (n,):
         raise ValueError(
             f"groups has shape {groups.shape}, but X has {n} images: give one group "

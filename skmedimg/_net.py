@@ -141,7 +141,10 @@ def make_optimizer(
             "optimizer=SparseAdam takes sparse gradients, which images do not give: "
             "use 'adam'."
         )
-    made = optimizer(groups, lr=lr)
+    try:
+        made = optimizer(groups, lr=lr)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"optimizer={optimizer!r} cannot be made: {error}") from error
     if not isinstance(made, torch.optim.Optimizer):
         raise TypeError(
             f"optimizer={optimizer!r} gave a {type(made).__name__}; pass a class of "

@@ -116,6 +116,11 @@ BAD_CALLS = {
         {"groups": ["p", None] * 8},
         "groups has 8 missing entries, the first at 1",
     ),
+    "NaN among groups": (
+        {},
+        {"groups": ["p", np.nan] * 8},
+        "groups has 8 missing entries, the first at 1",
+    ),
     "one class": ({}, {"y": np.ones(N)}, r"one class only, \[1"),
     "one weighted class": (
         {},

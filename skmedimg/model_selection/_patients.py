@@ -94,9 +94,6 @@ def patients_of(X: Any, groups: Any, n: int) -> np.ndarray | None:
 
     if groups is None:
         groups = groups_of(X)
-    elif isinstance(groups, list | tuple) and np.asarray(groups).dtype.kind == "U":
-        # NumPy would make a patient "nan" of a NaN among names.
-        groups = np.asarray(groups, dtype=object)
     return check_groups(groups, n)
 
 
