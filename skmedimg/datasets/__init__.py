@@ -10,12 +10,13 @@ from skmedimg.datasets._local import (
     load_dicom,
     load_image_folder,
     load_image_table,
-    load_medmnist,
     load_nifti,
 )
+from skmedimg.datasets._medmnist import fetch_medmnist, load_medmnist
 from skmedimg.datasets._synthetic import make_lesions
 
 __all__ = [
+    "fetch_medmnist",
     "load_dicom",
     "load_image_folder",
     "load_image_table",
