@@ -317,6 +317,7 @@ def test_a_file_that_is_not_on_the_server(fetch, server, tmp_path):
         fetch()
     assert len(server.asked) == 1
     assert _left(tmp_path) == []
+    assert not (tmp_path / "medmnist" / f"{NAME}.part").exists()
 
 
 def test_no_server(fetch, server):

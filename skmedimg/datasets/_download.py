@@ -136,6 +136,10 @@ def _download(url: str, path: Path, md5: str, transfer: "_Transfer") -> None:
             f"{path.name} from {_host(url)} is not the file it should be, and was "
             f"removed: {error}"
         ) from error
+    except OSError:
+        if not any(folder.iterdir()):  # nothing came
+            folder.rmdir()
+        raise
     os.replace(folder / path.name, path)
     shutil.rmtree(folder)
 
@@ -309,7 +313,8 @@ class _Transfer:
         return (
             f"{self.name} could not be downloaded from {_host(url)}: {cause}.{kept} "
             "Behind a proxy, set HTTPS_PROXY (and REQUESTS_CA_BUNDLE for its "
-            "certificate); mirror= takes the file from another server."
+            "certificate); mirror= takes the file from another server; or put it into "
+            f"{self.folder.parent} yourself."
         )
 
 
