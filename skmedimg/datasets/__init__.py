@@ -6,16 +6,19 @@
 ['DESCR', 'groups', 'images', 'masks', 'target', 'target_names']
 """
 
+from skmedimg.datasets._idc import fetch_idc
 from skmedimg.datasets._local import (
     load_dicom,
     load_image_folder,
     load_image_table,
-    load_medmnist,
     load_nifti,
 )
+from skmedimg.datasets._medmnist import fetch_medmnist, load_medmnist
 from skmedimg.datasets._synthetic import make_lesions, make_segmentation
 
 __all__ = [
+    "fetch_idc",
+    "fetch_medmnist",
     "load_dicom",
     "load_image_folder",
     "load_image_table",

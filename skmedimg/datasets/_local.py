@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _IMAGING = ("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "US", "XA")
-_MEDMNIST_SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
 
 def load_image_folder(
@@ -448,58 +447,6 @@ def load_nifti(
     return _bunch(
         X, target, names, filenames=names_below(root, paths), return_X_y=return_X_y
     )
-
-
-def load_medmnist(
-    path: PathLike, split: str = "train", *, return_X_y: bool = False
-) -> Any:
-    """Load one split of a MedMNIST file.
-
-    Parameters
-    ----------
-    path : path
-        An .npz file of MedMNIST.
-    split : {"train", "validation", "test"}, default="train"
-        The official split.
-    return_X_y : bool, default=False
-        Whether to return ``(images, target)`` only.
-
-    Returns
-    -------
-    Bunch
-        `images` (ndarray of shape (n, H, W), (n, H, W, 3) or (n, D, H, W), uint8),
-        `target` of shape (n,), or (n, n_labels) for several labels, `target_names`
-        (the file numbers its classes and does not name them), `groups` (None: MedMNIST
-        does not say which images are of one patient) and `DESCR`.
-
-    Raises
-    ------
-    ValueError
-        If it is no MedMNIST file, or there is no such split.
-
-    References
-    ----------
-    Yang et al., "MedMNIST v2 - A large-scale lightweight benchmark for 2D and 3D
-    biomedical image classification", Scientific Data 10:41, 2023.
-    """
-    path, short = Path(path), _MEDMNIST_SPLITS.get(split)
-    if short is None:
-        raise ValueError(f"split={split!r}: choose from {list(_MEDMNIST_SPLITS)}.")
-    with np.load(path, allow_pickle=False) as archive:
-        wanted = (f"{short}_images", f"{short}_labels")
-        absent = [name for name in wanted if name not in archive]
-        if absent:
-            raise ValueError(
-                f"{path.name}: is no MedMNIST file, it has no {absent[0]!r} but "
-                f"{archive.files[:10]}."
-            )
-        images, labels = archive[wanted[0]], archive[wanted[1]]
-    target = as_integers(labels)
-    if target.ndim == 2 and target.shape[1] == 1:
-        target = target[:, 0]
-    count = target.shape[1] if target.ndim == 2 else int(target.max()) + 1
-    names = np.array([str(i) for i in range(count)])
-    return _bunch(images, target, names, return_X_y=return_X_y)
 
 
 def _sequence(
