@@ -36,6 +36,7 @@ from skmedimg._checks import (
 from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units, to_tensor
 from skmedimg._intensity import ShiftMonitor, finite_images, where_not_finite
 from skmedimg._modules import (
+    Folded,
     InParts,
     channels_last_filters,
     input_of_last_linear,
@@ -115,6 +116,7 @@ class BaseImageEstimator(BaseEstimator):
     _n_outputs: int
     _patients: KnownPatients
     _split_seed: int
+    _folded: Folded
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -477,6 +479,7 @@ class BaseImageEstimator(BaseEstimator):
             net.optimizer_.state.clear()
         self.net_ = net
         self.module_ = net.module_
+        self._folded = Folded()
         self._architecture = shown(self.architecture)
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
@@ -489,7 +492,10 @@ class BaseImageEstimator(BaseEstimator):
     def _logits(self, X: Any) -> np.ndarray:
         """Logits of shape (n, n_outputs), in the single precision of the network."""
         check_is_fitted(self)
-        return self._forward(X, self.module_)
+        module = self.module_
+        if isinstance(module, Network):
+            module = self._folded(module)
+        return self._forward(X, module)
 
     def embed(self, X: Any) -> np.ndarray:
         """Features before the last layer.
@@ -512,7 +518,7 @@ class BaseImageEstimator(BaseEstimator):
         check_is_fitted(self)
         module = self.module_
         if isinstance(module, Network):
-            return self._forward(X, partial(pre_logits, module))
+            return self._forward(X, partial(pre_logits, self._folded(module)))
         return self._forward(X, partial(input_of_last_linear, copy.deepcopy(module)))
 
     def _forward(self, X: Any, function: Callable) -> np.ndarray:
@@ -585,6 +591,7 @@ class BaseImageEstimator(BaseEstimator):
         state = dict(super().__getstate__())
         # The net brings it along, in main memory: a machine without a GPU can load it.
         state.pop("module_", None)
+        state.pop("_folded", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -592,6 +599,7 @@ class BaseImageEstimator(BaseEstimator):
         if hasattr(self, "net_"):
             # The net has come back on a device that exists here.
             self.module_ = self.net_.module_
+            self._folded = Folded()
             self.device_ = str(self.net_.device)
 
     def __sklearn_tags__(self) -> Any:

@@ -1,5 +1,7 @@
 """The loss, and training that goes wrong: divergence, Ctrl-C, too little memory."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skmedimg import CNNImageClassifier
+from skmedimg._feed import to_tensor
 from skmedimg._net import ClassificationLoss
+from skmedimg.architectures import ResNet, SimpleCNN
 from skmedimg.exceptions import NonFiniteLossError
 from skmedimg.images import resize
 
@@ -240,3 +244,31 @@ def test_masked_pixels_are_refused(images):
         CNNImageClassifier().fit(np.ma.masked_array(X, mask=True), y)
     plain = np.ma.masked_array(X, mask=False)
     assert CNNImageClassifier(max_epochs=1).fit(plain, y).n_iter_ == 1
+
+
+# -- inference -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", [ResNet(width=4, blocks=2), SimpleCNN()])
+@pytest.mark.parametrize("shape", [(16, 16), (9, 10, 11)])
+def test_folded_network_predicts_the_same(architecture, shape):
+    images = np.random.default_rng(0).normal(size=(12, *shape))
+    clf = CNNImageClassifier(architecture=architecture, max_epochs=2, random_state=0)
+    clf.fit(images, np.arange(12) % 3)
+    with torch.no_grad():
+        x = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
+        expected = clf.module_(x).numpy()
+    np.testing.assert_allclose(clf.decision_function(images), expected, atol=1e-5)
+
+
+def test_changed_weights_are_seen(tiny):
+    clf = tiny(max_epochs=2).fit(X, Y)
+    before, size = clf.decision_function(X), len(pickle.dumps(clf))
+    with torch.no_grad():
+        clf.module_.head.bias += 1
+    np.testing.assert_allclose(clf.decision_function(X), before + 1, atol=1e-6)
+    clf.module_.stem[1].running_mean += 1
+    assert np.ptp(clf.decision_function(X) - before) > 1e-3
+    assert len(pickle.dumps(clf)) <= 1.1 * size
+    copy = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(copy.predict_proba(X), clf.predict_proba(X))
