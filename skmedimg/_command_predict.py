@@ -57,8 +57,8 @@ def run_predict(arguments: argparse.Namespace) -> int:
             draft.open("w", encoding="utf-8", newline="") as file,
         ):
             failed = _write(file, model, root, paths, arguments)
-    lost = f", {failed} of them could not be read" if failed else ""
-    _say(f"{len(paths)} files{lost}", end="\n")
+    lost = f", of which {failed} could not be read" if failed else ""
+    _say(f"files: {len(paths)}{lost}", end="\n")
     return int(failed == len(paths) or (arguments.strict and failed > 0))
 
 

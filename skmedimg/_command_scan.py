@@ -123,22 +123,28 @@ def _without_pixels(readable: "pd.DataFrame") -> list[str]:
     others = readable[~readable.image]
     if not len(others):
         return []
-    kinds = _listed(others.modality.fillna("unknown"))
-    return ["", f"Without pixels: {kinds}, such as {printable(others.path.iloc[0])}"]
+    kinds = others.modality.fillna("unknown")
+    return ["", f"Without pixels: {_count(len(others), 'file')}", *_each(others, kinds)]
 
 
 def _unreadable(table: "pd.DataFrame") -> list[str]:
     failed = table[table.error.notna()]
     if not len(failed):
         return []
-    lines = ["", f"Cannot be read: {_count(len(failed), 'file')}"]
-    reasons = failed.groupby("error").path.agg(["size", "first"])
-    reasons = reasons.sort_values("size", ascending=False)
-    for reason, size, first in reasons.head(_MOST).itertuples():
-        which = "" if size == 1 else f" and {size - 1} more"
-        lines.append(f"  {printable(first)}{which}: {reason}")
-    if len(reasons) > _MOST:
-        lines.append(f"  and {len(reasons) - _MOST} other reasons: --out lists them")
+    said = f"Cannot be read: {_count(len(failed), 'file')}"
+    return ["", said, *_each(failed, failed.error)]
+
+
+def _each(files: "pd.DataFrame", kinds: "pd.Series") -> list[str]:
+    """The most frequent kinds, with a file of each."""
+    of_kind = files.groupby(kinds).path.agg(["size", "first"])
+    of_kind = of_kind.sort_values("size", ascending=False)
+    lines = []
+    for kind, size, first in of_kind.head(_MOST).itertuples():
+        more = "" if size == 1 else f" and {size - 1} more"
+        lines.append(f"  {kind}: {printable(first)}{more}")
+    if len(of_kind) > _MOST:
+        lines.append(f"  and {len(of_kind) - _MOST} other kinds: --out lists them")
     return lines
 
 

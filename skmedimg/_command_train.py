@@ -78,7 +78,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         print(_cross_validation(scores, n_folds, X.groups is not None))
     clf.fit(X, y)
     seconds = clf.history_["seconds"].sum()
-    print(f"Fitted on {len(X)} images in {seconds:.0f} s, {clf.n_iter_} epochs")
+    print(f"Fitted on {len(X)} images in {seconds:.0f} s; epochs: {clf.n_iter_}")
     if cases.test.any():
         print(_held_out(clf, *cases.part(test=True)))
     with written(arguments.out) as draft:
@@ -137,7 +137,7 @@ def _load(arguments: argparse.Namespace) -> _Cases:
     data, y, split = load(arguments, reading)
     for row in data.skipped[:_MOST].itertuples():
         print(f"left out: {printable(row.path)}: {row.reason}", file=sys.stderr)
-    if len(data.skipped):
+    if len(data.skipped) > _MOST:
         print(f"left out: {len(data.skipped)} files in all", file=sys.stderr)
     if split is None:
         return _Cases(data.images, y, np.zeros(len(y), dtype=bool))
@@ -213,12 +213,17 @@ def _describe(cases: _Cases) -> None:
     if not cases.test.any():
         return
     _, y_test = cases.part(test=True)
-    unknown = sorted(set(y_test) - set(y))
+    unknown = set(y_test) - set(y)
     if unknown:
         raise ValueError(
-            f"images for testing are of {unknown}, a class without any to learn from."
+            f"images for testing are of {_listed(unknown)}, of which there are none to "
+            "learn from."
         )
     print(f"{len(y_test)} images for testing, kept aside")
+
+
+def _listed(labels: set[Any]) -> str:
+    return ", ".join(sorted(map(str, labels)))
 
 
 def _n_folds(asked: int | None, y: np.ndarray, groups: np.ndarray | None) -> int:
@@ -227,16 +232,16 @@ def _n_folds(asked: int | None, y: np.ndarray, groups: np.ndarray | None) -> int
         return 0
     by_class = patients_by_class(y, groups)
     if len(by_class) < 2:
-        raise ValueError(f"all images are of one class, {y[0]!r}: it takes two.")
+        raise ValueError(f"all images are of one class, '{y[0]}': it takes two.")
     label, fewest = min(by_class.items(), key=lambda entry: entry[1])
     unit = "images" if groups is None else "patients"
     if asked is not None and asked > fewest:
         raise ValueError(
-            f"--cv {asked}: class {label!r} has {fewest} {unit}, and each fold needs "
+            f"--cv {asked}: class '{label}' has {fewest} {unit}, and each fold needs "
             "one of every class."
         )
     if fewest < 2:
-        print(f"No cross-validation: class {label!r} has a single one of {unit}")
+        print(f"No cross-validation: class '{label}' has a single one of {unit}")
         return 0
     return asked or min(_FOLDS, fewest)
 
@@ -270,7 +275,7 @@ def _held_out(clf: CNNImageClassifier, X: ImageSequence, y: np.ndarray) -> str:
         score = clf.decision_function(X)
         auc = held_out_auc(y, score, clf.classes_, X.groups)
     else:
-        auc = f"not defined, there are images of {sorted(set(y))} only"
+        auc = f"not defined, there are images of {_listed(set(y))} only"
     return f"Held-out AUC: {auc}\nHeld-out accuracy: {accuracy:.3f}"
 
 

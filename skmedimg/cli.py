@@ -97,7 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("skmedimg: interrupted", file=sys.stderr)
         return 130
     except (OSError, ValueError, ImportError) as error:
-        print(f"skmedimg: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        print(f"skmedimg: {text}", file=sys.stderr)
         return 2
 
 
