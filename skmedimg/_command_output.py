@@ -1,7 +1,7 @@
 """Where the commands put their results."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,22 +49,15 @@ def written(out: Path) -> Iterator[Path]:
     if out.exists() and not out.is_file():
         yield out  # /dev/stdout and the like must stay what they are
         return
-    handle, name = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
-    os.close(handle)
-    draft = Path(name)
+    draft = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
     try:
+        draft.touch(exist_ok=False)
         yield draft
-        draft.chmod(out.stat().st_mode if out.exists() else 0o666 & ~_umask())
+        if out.exists():
+            draft.chmod(out.stat().st_mode)
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """Of the process, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:

@@ -72,13 +72,13 @@ def _find(entries: Sequence[Path]) -> tuple[Path, list[Path]]:
         absolute = entry.absolute()
         if not entry.is_dir():
             found[absolute] = None
-            folders.append(absolute.parent)
+            folders.append(os.path.abspath(entry.parent))
             continue
         below = [p for p in files_below(absolute) if may_be_image(p, absolute)]
         if not below:
             raise ValueError(f"{entry}: there is no image in it.")
         found |= dict.fromkeys(below)
-        folders.append(absolute)
+        folders.append(os.path.abspath(entry))
     try:
         root = Path(os.path.commonpath(folders))
     except ValueError:  # several drives
@@ -156,7 +156,7 @@ def _rows(
             delayed(_read)(decoder, path) for path in batch
         )
         records = [record for record, _ in decoded]
-        names = [relative_to(root, path) for path in batch]
+        names = [relative_to(root, os.path.abspath(path)) for path in batch]
         for name, record in zip(names, records, strict=True):
             if record.failure is not None and arguments.on_error == "raise":
                 raise InvalidImageError(f"{name}: {record.failure}")

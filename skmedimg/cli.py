@@ -47,7 +47,8 @@ on, since cross-validation takes their place.
 
 _TRAIN_END = """\
 The model file holds no image and no number of a patient, and lists no file. In Python:
-joblib.load("model.joblib").predict(["a.png", "b.png"]).
+joblib.load("model.joblib").predict(["a.png", "b.png"]). It is a pickle, and opening one
+can run any code: open only files you trust.
 """
 
 _PREDICT = """\
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("skmedimg: interrupted", file=sys.stderr)
         return 130
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
@@ -243,7 +244,7 @@ def _add_reading(group: Any) -> None:
         "--window",
         nargs="+",
         metavar=("NAME|CENTRE", "WIDTH"),
-        help="of CT: lung, bone, brain … or two numbers in HU",
+        help="of CT: lung, bone, brain ... or two numbers in HU",
     )
     group.add_argument(
         "--on-error",

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -314,6 +316,12 @@ def test_predict_lists_files_that_cannot_be_read(trained, tmp_path, capsys):
     assert main([*words, "--out", str(out)]) == 2
     assert "bad.png: is none of" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new"]  # no half a table
+
+
+def test_csv_may_go_to_a_device(trained, capsys):
+    root, model, _ = trained
+    assert main(["predict", str(model), str(root / "test"), "--out", os.devnull]) == 0
+    assert not Path(os.devnull).is_file()
 
 
 def test_predict_with_what_is_no_model(trained, tmp_path, capsys):
