@@ -4,19 +4,19 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 from sklearn.model_selection import (
     StratifiedGroupKFold,
     StratifiedKFold,
     cross_validate,
 )
 
+from skmedimg._command_results import held_out_auc
 from skmedimg.classifier import CNNImageClassifier
 from skmedimg.datasets import make_lesions
-from skmedimg.metrics import roc_auc_ci
 
 _N_FOLDS = 3
 # Enough for a clear answer within a minute of two cores.
@@ -34,6 +34,11 @@ class _Study:
     X_test: np.ndarray
     y_test: np.ndarray
     groups_test: np.ndarray | None
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Of the development images; the second is the positive one of two."""
+        return np.unique(self.y)
 
 
 def run_demo(data: Path | None, out: Path, seed: int) -> Path:
@@ -67,7 +72,7 @@ def run_demo(data: Path | None, out: Path, seed: int) -> Path:
     print(f"Fitted on all of them in {clf.history_.seconds.sum():.0f} s, ", end="")
     print(f"{clf.n_iter_} epochs on {clf.device_}")
     score = clf.decision_function(study.X_test)
-    result = _test(study, score)
+    result = held_out_auc(study.y_test, score, study.classes, study.groups_test)
     print(f"Held-out AUC: {result}")
     print(f"Held-out accuracy: {clf.score(study.X_test, study.y_test):.3f}")
     figure = _draw(study, clf, score, result, out)
@@ -92,13 +97,12 @@ def _medmnist_study(path: Path) -> _Study:
     """The official split: training images to develop, test images to test."""
     if not path.is_file():
         raise FileNotFoundError(f"--data {path}: there is no such file.")
-    try:
-        archive = np.load(path)
-    except (ValueError, BadZipFile) as error:
-        raise ValueError(f"--data {path} is not a MedMNIST file: {error}") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"--data {path} is not a MedMNIST file but a single array.")
-    with archive as arrays:
+    if not is_zipfile(path):
+        raise ValueError(
+            f"--data {path} is not a MedMNIST file: those are .npz archives of arrays, "
+            "as numpy.savez writes them."
+        )
+    with np.load(path) as arrays:
         names = [
             f"{s}_{part}" for s in ("train", "test") for part in ("images", "labels")
         ]
@@ -108,10 +112,21 @@ def _medmnist_study(path: Path) -> _Study:
                 f"--data {path} holds {sorted(arrays)}, not {missing}: this is not a "
                 "MedMNIST file."
             )
-        X, y, X_test, y_test = (arrays[name] for name in names)
+        X, y, X_test, y_test = (_array(path, arrays, name) for name in names)
     if y.shape[1:] == (1,):
         y, y_test = y.ravel(), y_test.ravel()
     return _Study(path.stem, X, y, None, X_test, y_test, None)
+
+
+def _array(path: Path, arrays: Any, name: str) -> np.ndarray:
+    try:
+        return arrays[name]
+    except (ValueError, BadZipFile) as error:
+        raise ValueError(
+            f"--data {path}: {name} holds Python objects where numbers or text are "
+            "expected, or is damaged. Objects are not loaded, since opening them can "
+            "run any code: save labels as numbers, or as text by y.astype(str)."
+        ) from error
 
 
 def _print_study(study: _Study) -> None:
@@ -126,8 +141,8 @@ def _print_study(study: _Study) -> None:
         print(f"Patients: {n} and {n_test}, none on both sides")
     else:
         print("The file does not say whose images these are: patients may be shared")
-    if study.y.ndim == 1 and len(np.unique(study.y)) == 2:
-        positive = study.y.max()
+    if study.y.ndim == 1 and len(study.classes) == 2:
+        positive = study.classes[1]
         share = (study.y == positive).mean()
         print(f"Positive class: {positive}, {share:.0%} of the development images")
 
@@ -139,7 +154,7 @@ def _cross_validate(clf: CNNImageClassifier, study: _Study) -> np.ndarray:
         cv = _N_FOLDS
     if study.groups is not None:
         cv = StratifiedGroupKFold(_N_FOLDS)
-    binary_or_labels = multilabel or len(np.unique(study.y)) == 2
+    binary_or_labels = multilabel or len(study.classes) == 2
     return cross_validate(
         clf,
         study.X,
@@ -149,19 +164,6 @@ def _cross_validate(clf: CNNImageClassifier, study: _Study) -> np.ndarray:
         scoring="roc_auc" if binary_or_labels else "roc_auc_ovr",
         error_score="raise",
     )["test_score"]
-
-
-def _test(study: _Study, score: np.ndarray) -> str:
-    y = study.y_test
-    if score.ndim > 1:
-        columns = y.T if y.ndim == 2 else [y == c for c in np.unique(study.y)]
-        each = [roc_auc_score(c, s) for c, s in zip(columns, score.T, strict=True)]
-        return f"{np.mean(each):.3f} (mean over {len(each)} classes or labels)"
-    auc, low, high = roc_auc_ci(
-        y, score, pos_label=study.y.max(), groups=study.groups_test
-    )
-    unit = "patients" if study.groups_test is not None else "images"
-    return f"{auc:.3f}, 95 % interval {low:.3f} to {high:.3f}, over {unit}"
 
 
 def _draw(
@@ -178,7 +180,7 @@ def _draw(
     examples.set_title(f"{study.name}, test images\n(lower row: positive)")
     examples.set_axis_off()
     if score.ndim == 1:
-        fpr, tpr, _ = roc_curve(study.y_test, score, pos_label=study.y.max())
+        fpr, tpr, _ = roc_curve(study.y_test, score, pos_label=study.classes[1])
         curve.plot(fpr, tpr)
         curve.plot([0, 1], [0, 1], "k:", linewidth=1)
     curve.set(xlabel="1 - specificity", ylabel="sensitivity")
@@ -195,7 +197,7 @@ def _contact_sheet(study: _Study, columns: int = 4) -> np.ndarray:
     """Middle slices of a few test images of the first and of the last class."""
     first = study.y_test if study.y_test.ndim == 1 else study.y_test[:, 0]
     rows = []
-    for label in (first.min(), first.max()):
+    for label in np.unique(first)[[0, -1]]:
         chosen = study.X_test[np.flatnonzero(first == label)[:columns]]
         if chosen.ndim == 4 and chosen.shape[-1] not in (1, 3):
             chosen = chosen[:, chosen.shape[1] // 2]

@@ -1,9 +1,72 @@
 """The command ``skmedimg``: what a user does without writing Python."""
 
 import argparse
+import os
+import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import skmedimg
+
+_FOR_ALL = """\
+Research software, not a medical device. Nothing is sent anywhere. Exit status: 0, or 2
+where an argument or a file cannot be used.
+"""
+
+_SCAN = """\
+List what is in a folder of DICOM files and all its subfolders, from the headers alone:
+files by modality, patients, series, sizes, spacings, and what cannot be read and why.
+
+  skmedimg scan archive
+  skmedimg scan archive --out archive.csv
+
+Patients, studies and series are counted, and in the CSV have keyed pseudonyms. Names,
+numbers and dates of patients are neither printed nor saved.
+"""
+
+_TRAIN = """\
+Learn to tell classes apart, and save one file that predicts from file names.
+
+  skmedimg train xrays --patient '(P[0-9]+)_' --out model.joblib
+      a folder for each class below xrays; or train, validation and test, with a
+      folder for each class in them
+  skmedimg train archive --label 'CONTRAST_([01])' --window lung --out model.joblib
+      DICOM or NIfTI files whose label stands in their path
+  skmedimg train findings.csv --path-column file --label-column finding
+      --patient-column patient --out model.joblib
+      a row an image
+
+First it is cross-validated, with all images of a patient on one side, and the AUC is
+printed; then the model is fitted. Images for testing (a folder test, or --split-column)
+take no part in either and give the held-out result; those for validation are trained
+on, since cross-validation takes their place.
+"""
+
+_TRAIN_END = """\
+The model file holds no image and no number of a patient, and lists no file. In Python:
+joblib.load("model.joblib").predict(["a.png", "b.png"]). It is a pickle, and opening one
+can run any code: open only files you trust.
+"""
+
+_PREDICT = """\
+Class and probabilities of images, as CSV on standard output or in a file.
+
+  skmedimg predict model.joblib new/*.dcm
+  skmedimg predict model.joblib archive --out predictions.csv
+
+Columns: path (below the folder given, or below the one that holds all that is given),
+prediction, a column probability_CLASS for each class, and error, which says why a file
+could not be read; its other columns are then empty.
+"""
+
+_PREDICT_END = """\
+A model file is a pickle, and opening one can run any code: open only files you trust.
+Exit status: 0; 1 if no file could be read, or not all of them with --strict; 2 where an
+argument cannot be used.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,22 +80,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 2 where an argument or a file is not usable.
+        Exit status: 0; 1 where files could not be predicted; 2 where an argument or a
+        file is not usable; 130 after Ctrl-C and 141 after a closed pipe, as the shell
+        has it for other programs.
     """
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
-    except (OSError, ValueError) as error:
-        print(f"skmedimg: {error}", file=sys.stderr)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning
+            status = arguments.run(arguments)
+        sys.stdout.flush()  # else a closed pipe is found out when nobody can catch it
+        return status
+    except BrokenPipeError:
+        _close_stdout()
+        return 141
+    except KeyboardInterrupt:
+        print("skmedimg: interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"
+        print(f"skmedimg: {text}", file=sys.stderr)
         return 2
+
+
+def _say_warning(message: Any, *_: Any, **__: Any) -> None:
+    """Without the line of code, which says nothing to who does not write any."""
+    print(f"skmedimg: warning: {message}", file=sys.stderr)
+
+
+def _close_stdout() -> None:
+    """Let the interpreter flush into nothing when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="skmedimg",
         description="Deep learning on medical images, behind scikit-learn.",
+        epilog=_FOR_ALL,
     )
-    commands = parser.add_subparsers(title="commands", required=True)
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {skmedimg.__version__}"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_scan(commands)
+    _add_train(commands)
+    _add_predict(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo", help="cross-validate, fit, test and plot, on made or MedMNIST images"
     )
@@ -51,7 +151,177 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=int, default=0, help="random state (default: 0)")
     demo.set_defaults(run=_run_demo)
-    return parser
+
+
+def _add_scan(commands: Any) -> None:
+    scan = _command(commands, "scan", "list what is in a folder of DICOM files", _SCAN)
+    scan.add_argument("folder", type=Path, metavar="FOLDER")
+    scan.add_argument(
+        "--out", type=Path, metavar="CSV", help="save the whole table, a row a file"
+    )
+    _add_jobs(scan, "read headers")
+    scan.set_defaults(run=_run_scan)
+
+
+def _add_train(commands: Any) -> None:
+    text = "learn from a folder or a table of images, and save the model"
+    train = _command(commands, "train", text, _TRAIN, _TRAIN_END)
+    train.add_argument("source", type=Path, metavar="FOLDER|TABLE")
+    train.add_argument("--out", type=Path, metavar="MODEL", required=True)
+    _add_labels(train.add_argument_group("labels and patients"))
+    _add_reading(train.add_argument_group("images"))
+    learning = train.add_argument_group("learning")
+    learning.add_argument(
+        "--cv",
+        type=int,
+        metavar="K",
+        help="folds of the cross-validation, 0 for none (default: 5, or as many as the "
+        "patients of the smallest class allow)",
+    )
+    learning.add_argument(
+        "--epochs",
+        type=_positive,
+        metavar="N",
+        help="passes over the images (default: by their number)",
+    )
+    learning.add_argument(
+        "--seed", type=int, default=0, help="random state (default: 0)"
+    )
+    _add_jobs(learning, "decode images")
+    train.set_defaults(run=_run_train)
+
+
+def _add_labels(group: Any) -> None:
+    group.add_argument(
+        "--label",
+        type=_pattern,
+        metavar="REGEX",
+        help="DICOM, NIfTI: what stands for the label in the path below FOLDER; its "
+        "group 'label', or the first, or all of it",
+    )
+    group.add_argument(
+        "--patient",
+        type=_pattern,
+        metavar="REGEX",
+        help="the same for the patient, or the word header for the patient that DICOM "
+        "files name (default: header with --label and DICOM, else not known)",
+    )
+    group.add_argument("--path-column", metavar="NAME", help="table: the file")
+    group.add_argument("--label-column", metavar="NAME", help="table: the class")
+    group.add_argument("--patient-column", metavar="NAME", help="table: the patient")
+    group.add_argument(
+        "--split-column",
+        metavar="NAME",
+        help="table: train, validation or test",
+    )
+    group.add_argument(
+        "--root",
+        type=Path,
+        metavar="FOLDER",
+        help="table: where its files lie (default: beside the table)",
+    )
+
+
+def _add_reading(group: Any) -> None:
+    group.add_argument(
+        "--image-size",
+        type=_positive,
+        nargs="+",
+        default=[128, 128],
+        metavar="N",
+        help="pixels that images are resized to, as H W or, for volumes, D H W "
+        "(default: 128 128)",
+    )
+    group.add_argument(
+        "--spacing",
+        type=float,
+        nargs="+",
+        metavar="MM",
+        help="resample to these distances of pixels, as H W or D H W, then crop or pad "
+        "to --image-size",
+    )
+    group.add_argument(
+        "--window",
+        nargs="+",
+        metavar=("NAME|CENTRE", "WIDTH"),
+        help="of CT: lung, bone, brain ... or two numbers in HU",
+    )
+    group.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="files that cannot be read: stop, or leave out and list (default: raise)",
+    )
+    group.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="keep no decoded pixels in your cache folder; slower",
+    )
+
+
+def _add_predict(commands: Any) -> None:
+    text = "class and probabilities of images, by a saved model, as CSV"
+    predict = _command(commands, "predict", text, _PREDICT, _PREDICT_END)
+    predict.add_argument("model", type=Path, metavar="MODEL", help="what train saved")
+    predict.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="images, or folders, which are searched with their subfolders; hidden "
+        "files, tables and texts in them are passed over",
+    )
+    predict.add_argument(
+        "--out", type=Path, metavar="CSV", help="file (default: standard output)"
+    )
+    predict.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="skip",
+        help="files that cannot be read: stop at the first, or list them in the column "
+        "error and go on (default: skip)",
+    )
+    predict.add_argument(
+        "--strict", action="store_true", help="exit with 1 if a file cannot be read"
+    )
+    _add_jobs(predict, "decode images")
+    predict.set_defaults(run=_run_predict)
+
+
+def _command(
+    commands: Any, name: str, text: str, description: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_jobs(parser: Any, what: str) -> None:
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help=f"processes that {what}, -1 for one a core (default: 1)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        message = f"{text!r} is not a regular expression: {error}"
+        raise argparse.ArgumentTypeError(message) from error
+    return text
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
@@ -59,3 +329,21 @@ def _run_demo(arguments: argparse.Namespace) -> int:
 
     run_demo(arguments.data, arguments.out, arguments.seed)
     return 0
+
+
+def _run_scan(arguments: argparse.Namespace) -> int:
+    from skmedimg._command_scan import run_scan
+
+    return run_scan(arguments.folder, arguments.out, arguments.jobs)
+
+
+def _run_train(arguments: argparse.Namespace) -> int:
+    from skmedimg._command_train import run_train
+
+    return run_train(arguments)
+
+
+def _run_predict(arguments: argparse.Namespace) -> int:
+    from skmedimg._command_predict import run_predict
+
+    return run_predict(arguments)

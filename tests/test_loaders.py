@@ -14,7 +14,7 @@ from skmedimg.datasets import (
     load_nifti,
 )
 from skmedimg.exceptions import InvalidImageError
-from skmedimg.io import ImageSequence
+from skmedimg.io import ImageSequence, read_image
 
 RNG = np.random.default_rng(0)
 
@@ -239,6 +239,58 @@ def test_table_that_does_not_fit(table, folder):
         load(table)
 
 
+def test_frame_follows_the_images(table, folder):
+    table["site"] = list("xyzxyz")
+    table.index = pd.Index(range(10, 16))
+    (folder / "normal" / "deeper" / "P1_2.png").write_bytes(b"damaged")
+    table.loc[14, "file"] = "lost.png"
+    data = load_image_table(
+        table,
+        path_column="file",
+        label_column="finding",
+        group_column="patient",
+        root=folder,
+        on_error="skip",
+    )
+    assert data.frame.index.tolist() == [10, 11, 13, 15]
+    assert values(data.images) == [0, 1, 3, 5]
+    assert data.frame["site"].tolist() == list("xyxz")
+    assert data.frame["finding"].tolist() == data.target_names[data.target].tolist()
+    # What the loader was asked to hide is not beside it in the open.
+    assert data.frame["patient"].tolist() == data.groups.tolist()
+    assert "P0" not in data.frame["patient"].tolist()
+    assert table["patient"].tolist()[0] == "P0"
+    assert data.skipped["path"].tolist() == ["normal/deeper/P1_2.png", "lost.png"]
+
+
+def test_frame_keeps_patients_that_are_not_to_be_hidden(table, folder):
+    data = load_image_table(
+        table,
+        path_column="file",
+        group_column="patient",
+        root=folder,
+        pseudonymise=False,
+    )
+    assert data.frame["patient"].tolist() == table["patient"].tolist()
+    assert data.skipped.empty
+
+
+def test_splits_follow_what_was_skipped(tmp_path):
+    for i, part in enumerate(["train", "train", "train", "test"]):
+        save(tmp_path / part / "ab"[i % 2] / f"P{i}.png", i)
+    (tmp_path / "train" / "a" / "P0.png").write_bytes(b"damaged")
+    data = load_image_folder(
+        tmp_path, patient=r"P\d", on_error="skip", pseudonymise=False
+    )
+    columns = values(data.images), data.groups, data.filenames, data.split
+    assert sorted(zip(*columns, strict=True)) == [
+        (1, "P1", "train/b/P1.png", "train"),
+        (2, "P2", "train/a/P2.png", "train"),
+        (3, "P3", "test/b/P3.png", "test"),
+    ]
+    assert data.skipped["path"].tolist() == ["train/a/P0.png"]
+
+
 @pytest.fixture
 def archive(write_dicom, tmp_path):
     """Two patients with a series of three slices each, a report, and a photograph."""
@@ -314,6 +366,9 @@ def test_damaged_dicom_is_not_passed_over(archive):
     data = load_dicom(archive, r"_(\d)", on_error="skip")
     assert values(data.images) == [0, 2, 3, 4, 5]
     assert data.target.tolist() == [0, 0, 1, 1, 1]
+    assert len(data.groups) == len(data.filenames) == 5
+    assert data.filenames[1] == "CONTRAST_0/2.dcm"
+    assert data.skipped["path"].tolist() == ["CONTRAST_0/1.dcm"]
 
 
 def test_folder_without_dicom(folder):
@@ -375,6 +430,26 @@ def test_masks_follow_what_was_skipped(volumes):
     np.testing.assert_array_equal(np.asarray(data.images)[:, 0, 0, 0], [10, 20])
 
 
+def test_images_follow_masks_that_were_skipped(volumes):
+    (volumes / "images" / "case_0.nii.gz").write_bytes(b"damaged")
+    (volumes / "labels" / "case_1.nii.gz").write_bytes(b"damaged")
+    folders = volumes / "images", volumes / "labels"
+    with pytest.raises(InvalidImageError):
+        load_nifti(*folders, image_size=(4, 4, 4))
+    options = {"image_size": (4, 4, 4), "on_error": "skip", "patient": r"\d"}
+    data = load_nifti(*folders, pseudonymise=False, **options)
+    assert data.filenames.tolist() == ["case_2.nii.gz"]
+    assert data.groups.tolist() == data.target.groups.tolist() == ["2"]
+    assert data.images.kept_.tolist() == data.target.kept_.tolist() == [2]
+    assert data.skipped["path"].tolist() == ["case_0.nii.gz", "case_1.nii.gz"]
+    assert data.skipped["reason"].str.startswith("its mask").tolist() == [False, True]
+    assert "2 files were left out" in data.DESCR
+    (volumes / "labels" / "case_2.nii.gz").write_bytes(b"damaged")
+    (volumes / "images" / "case_2.nii.gz").write_bytes(b"damaged")
+    with pytest.raises(InvalidImageError):
+        load_nifti(*folders, **options)
+
+
 def test_medmnist(tmp_path):
     images = RNG.integers(0, 256, (6, 8, 8), dtype=np.uint8)
     single, several = np.arange(6)[:, np.newaxis] % 3, np.eye(6, 4, dtype=int)
@@ -424,6 +499,8 @@ def test_hippocampus_with_masks(data_file):
         image_size=(16, 24, 16),
         pseudonymise=False,
     )
+    sizes = {read_image(images / name)[0].shape for name in data.filenames[:5]}
+    assert len(sizes) > 1  # each its own, and still one X
     assert data.images.shape == data.target.shape == (30, 16, 24, 16)
     assert set(np.unique(data.target)) == {0, 1, 2}
     assert len(set(data.groups)) == 19

@@ -1,37 +1,34 @@
 """Images on the user's own disk, with labels and patients, as one `Bunch`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmedimg._read_image import is_dicom
-from skmedimg._scan import files_below, scan_dicom
 from skmedimg.datasets._lookup import (
     PathLike,
     Rule,
-    as_integers,
+    check_columns,
     check_complete,
-    encode,
+    dicom_images,
     find_files,
     find_groups,
+    folder_rows,
     hide,
-    look_up,
     mask_files,
-    may_be_image,
     names_below,
     nifti_files,
+    path_labels,
     read_table,
-    split_folders,
+    table_labels,
 )
+from skmedimg.exceptions import InvalidImageError
 from skmedimg.io import ImageSequence
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_IMAGING = ("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "US", "XA")
 
 
 def load_image_folder(
@@ -79,7 +76,8 @@ def load_image_folder(
     Bunch
         `images` (an `ImageSequence`), `target` (index of the class), `target_names`
         (folders, sorted, those of all splits), `groups` (or None), `filenames` (below
-        `root`), `split` (or None) and `DESCR`.
+        `root`), `split` (or None), `skipped` (`path` and `reason` of files left out)
+        and `DESCR`.
 
     Raises
     ------
@@ -95,45 +93,13 @@ def load_image_folder(
     ...     "xrays", patient=r"(P\d+)_", image_size=(128, 128)
     ... )  # doctest: +SKIP
     """
+    options = _reading(image_size, spacing, window, channels, cache, on_error, n_jobs)
     root = Path(root)
-    parts = split_folders(root, split)
-    classes = sorted({folder.name for part in parts.values() for folder in part})
-    if not classes:
-        raise ValueError(
-            f"{root.name} has no folders: one for each class is expected. "
-            "load_image_table and load_dicom take labels from elsewhere."
-        )
-    chosen = parts if split is None else {split: parts[split]}
-    rows = [
-        (path, classes.index(folder.name), part)
-        for part, folders in chosen.items()
-        for folder in folders
-        for path in files_below(folder)
-        if may_be_image(path, root)
-    ]
-    if not rows:
-        raise ValueError(f"{root.name}: there is no image in the folders {classes}.")
-    paths, codes, which = zip(*rows, strict=True)
-    extra: dict[str, Any] = {"split": None if None in chosen else np.array(which)}
-    return _bunch(
-        _sequence(
-            root,
-            paths,
-            find_groups(root, paths, patient, pseudonymise),
-            image_size=image_size,
-            spacing=spacing,
-            window=window,
-            channels=channels,
-            cache=cache,
-            on_error=on_error,
-            n_jobs=n_jobs,
-        ),
-        np.array(codes),
-        np.array(classes),
-        filenames=names_below(root, paths),
-        return_X_y=return_X_y,
-        **extra,
-    )
+    paths, codes, classes, splits = folder_rows(root, split)
+    groups = find_groups(root, paths, patient, pseudonymise)
+    images = ImageSequence(paths, groups, root=root, **options)
+    rows = {"filenames": names_below(root, paths), "split": splits}
+    return _bunch(images, codes, classes, return_X_y=return_X_y, **rows)
 
 
 def load_image_table(
@@ -189,54 +155,48 @@ def load_image_table(
     Bunch
         `images` (an `ImageSequence`), `target` (n,) or (n, n_labels), `target_names`
         (classes, or columns; None for numbers), `groups` (or None), `filenames` (below
-        `root`) and `DESCR`.
+        `root`), `frame` (the rows of the table in the order of `images`, with their
+        index, and `group_column` as in `groups`), `skipped` (`path` and `reason` of
+        files left out) and `DESCR`.
 
     Raises
     ------
+    InvalidImageError
+        If a file cannot be read; ``on_error="skip"`` leaves it out.
     ValueError
         If a column is not there, an image is not found or not the only one of its
         name, or a label or patient is missing; says how many and names the first.
+
+    Examples
+    --------
+    Dates, sites and whatever else the table knows are there to split by:
+
+    >>> from skmedimg.datasets import load_image_table
+    >>> data = load_image_table(
+    ...     "findings.csv",
+    ...     path_column="file",
+    ...     label_column="finding",
+    ...     group_column="patient",
+    ...     image_size=(128, 128),
+    ... )  # doctest: +SKIP
+    >>> recent = (data.frame["date"] >= "2024").to_numpy()  # doctest: +SKIP
+    >>> clf.fit(data.images[~recent], data.target[~recent])  # doctest: +SKIP
+    >>> clf.score(data.images[recent], data.target[recent])  # doctest: +SKIP
     """
+    options = _reading(image_size, spacing, window, channels, cache, on_error, n_jobs)
     frame, folder = read_table(table)
     root = Path(root) if root is not None else folder
-    labels = [label_column] if isinstance(label_column, str) else label_column
-    asked = [path_column, *(labels or ()), *([group_column] if group_column else ())]
-    absent = [column for column in asked if column not in frame.columns]
-    if absent:
-        raise ValueError(
-            f"the table has no column {absent[0]!r}; it has {list(frame.columns)}."
-        )
+    check_columns(frame, path_column, label_column, group_column)
     paths = find_files(root, list(frame[path_column]), skip=on_error == "skip")
-    if label_column is None:
-        target, names = None, None
-    elif not isinstance(label_column, str):
-        target = frame[list(label_column)].to_numpy(dtype=float, na_value=np.nan)
-        target = target if np.isnan(target).any() else as_integers(target)
-        names = np.array(label_column, dtype=str)
-    else:
-        target, names = encode(frame[label_column], label_separator)
+    target, names = table_labels(frame, label_column, label_separator)
     groups = None
     if group_column is not None:
         check_complete(frame[group_column], "group_column")
         groups = hide(list(frame[group_column]), pseudonymise)
-    return _bunch(
-        _sequence(
-            root,
-            paths,
-            groups,
-            image_size=image_size,
-            spacing=spacing,
-            window=window,
-            channels=channels,
-            cache=cache,
-            on_error=on_error,
-            n_jobs=n_jobs,
-        ),
-        target,
-        names,
-        filenames=names_below(root, paths),
-        return_X_y=return_X_y,
-    )
+        frame = frame.assign(**{group_column: groups})
+    images = ImageSequence(paths, groups, root=root, **options)
+    rows = {"filenames": names_below(root, paths), "frame": frame}
+    return _bunch(images, target, names, return_X_y=return_X_y, **rows)
 
 
 def load_dicom(
@@ -288,8 +248,8 @@ def load_dicom(
     -------
     Bunch
         `images` (an `ImageSequence`; CT in HU), `target` (index of the class, or
-        numbers), `target_names`, `groups` (or None), `filenames` (below `root`) and
-        `DESCR`.
+        numbers), `target_names`, `groups` (or None), `filenames` (below `root`),
+        `skipped` (`path` and `reason` of files left out) and `DESCR`.
 
     Raises
     ------
@@ -309,55 +269,23 @@ def load_dicom(
     ...     "archive", label=r"CONTRAST_(\d)", image_size=(128, 128)
     ... )  # doctest: +SKIP
     """
+    options = _reading(image_size, spacing, window, channels, cache, on_error, n_jobs)
     root = Path(root)
-    scanned = scan_dicom(root, n_jobs=n_jobs)
-    # What is no DICOM at all is passed over; DICOM that is damaged is not. A file that
-    # was cut off in its header has no size, as reports have none.
-    wanted = scanned.image.to_numpy(copy=True)
-    unsized = scanned.modality.isna() | scanned.modality.isin(_IMAGING)
-    doubtful = scanned.error.notna() | (unsized & ~scanned.image)
-    for i in np.flatnonzero(doubtful):
-        wanted[i] = is_dicom(root / scanned.path[i])
-    listed = scanned[wanted]
-    if not scanned.image.any():
-        raise ValueError(f"{root.name}: there is no DICOM image in it.")
-    reader = None
-    paths: list[Any] = [root / path for path in listed.path]
+    listed = dicom_images(root, n_jobs)
+    items: list[Any] = [root / path for path in listed.path]
+    firsts, reader = items, None
     if volumes:
         from skmedimg._series import read_dicom_series
 
         reader = read_dicom_series
-        keys = listed.series.fillna(listed.path)
-        paths = [
-            tuple(root / path for path in part.path)
-            for _, part in listed.groupby(keys, sort=False)
-        ]
-    firsts = [path[0] if volumes else path for path in paths]
-    target, names = None, None
-    if label is not None:
-        import pandas as pd
-
-        found = look_up(root, firsts, label, "label")
-        target, names = encode(pd.Series(found, dtype=object).infer_objects(), None)
-    return _bunch(
-        _sequence(
-            root,
-            paths,
-            find_groups(root, firsts, patient, pseudonymise),
-            reader=reader,
-            image_size=image_size,
-            spacing=spacing,
-            window=window,
-            channels=channels,
-            cache=cache,
-            on_error=on_error,
-            n_jobs=n_jobs,
-        ),
-        target,
-        names,
-        filenames=names_below(root, firsts),
-        return_X_y=return_X_y,
-    )
+        series = listed.groupby(listed.series.fillna(listed.path), sort=False)
+        items = [tuple(root / path for path in part.path) for _, part in series]
+        firsts = [files[0] for files in items]
+    target, names = path_labels(root, firsts, label, "label")
+    groups = find_groups(root, firsts, patient, pseudonymise)
+    images = ImageSequence(items, groups, reader=reader, root=root, **options)
+    rows = {"filenames": names_below(root, firsts)}
+    return _bunch(images, target, names, return_X_y=return_X_y, **rows)
 
 
 def load_nifti(
@@ -374,7 +302,7 @@ def load_nifti(
     pseudonymise: bool = True,
     return_X_y: bool = False,
 ) -> Any:
-    """Load NIfTI volumes, with a label each or with masks.
+    r"""Load NIfTI volumes, with a label each or with masks.
 
     Parameters
     ----------
@@ -402,86 +330,124 @@ def load_nifti(
     Bunch
         `images` (an `ImageSequence`), `target` (index of the class, numbers, or an
         `ImageSequence` of masks), `target_names` (or None), `groups` (or None),
-        `filenames` and `DESCR`.
+        `filenames`, `skipped` (`path` and `reason` of files left out) and `DESCR`.
 
     Raises
     ------
     InvalidImageError
-        If a file cannot be read; ``on_error="skip"`` leaves it out.
+        If a file cannot be read; ``on_error="skip"`` leaves it out, and an image whose
+        mask cannot be read with it.
     ValueError
         If there is no volume, or not one label or mask an image.
+
+    Examples
+    --------
+    Volumes that each have their own size, two sides of one subject in files n and n + 1
+    where n is odd:
+
+    >>> import re
+    >>> from skmedimg.datasets import load_nifti
+    >>> data = load_nifti(
+    ...     "hippocampus/images",
+    ...     "hippocampus/labels",
+    ...     patient=lambda name: (int(re.search(r"\d+", name)[0]) + 1) // 2,
+    ...     image_size=(32, 48, 32),
+    ... )  # doctest: +SKIP
     """
+    options = _reading(image_size, spacing, window, None, cache, on_error, n_jobs)
     root, paths = nifti_files(images)
     groups = find_groups(root, paths, patient, pseudonymise)
-    options: dict[str, Any] = {
-        "image_size": image_size,
-        "spacing": spacing,
-        "cache": cache,
-        "n_jobs": n_jobs,
-    }
-    X = _sequence(root, paths, groups, window=window, on_error=on_error, **options)
     masks = mask_files(labels, paths)
     target: Any = None
     names = None
+    if masks is None:
+        target, names = path_labels(root, paths, labels, "labels")
+    X = ImageSequence(paths, groups, root=root, **options)
     if masks is not None:
-        kept = [masks[i] for i in X.kept_]
-        target = ImageSequence(
-            kept, X.groups, channels=1, interpolation="nearest", **options
-        )
-        return _bunch(
-            X,
-            target,
-            None,
-            filenames=names_below(root, paths),
-            masks=True,
-            return_X_y=return_X_y,
-        )
-    if labels is not None:
-        import pandas as pd
+        options |= {"window": None, "channels": 1, "interpolation": "nearest"}
+        X, target = _in_pairs(X, ImageSequence(masks, groups, **options))
+    rows = {"filenames": names_below(root, paths)}
+    return _bunch(X, target, names, return_X_y=return_X_y, **rows)
 
-        is_rule = callable(labels) or isinstance(labels, str | Mapping)
-        found = look_up(root, paths, labels, "labels") if is_rule else list(labels)
-        if len(found) != len(paths):
-            raise ValueError(f"there are {len(found)} labels and {len(paths)} images.")
-        target, names = encode(pd.Series(found), None)
-    return _bunch(
-        X, target, names, filenames=names_below(root, paths), return_X_y=return_X_y
+
+def _reading(
+    image_size: Any,
+    spacing: Any,
+    window: Any,
+    channels: Any,
+    cache: Any,
+    on_error: Any,
+    n_jobs: Any,
+) -> dict[str, Any]:
+    """What all loaders hand on to `ImageSequence` as they got it."""
+    return {
+        "image_size": image_size,
+        "spacing": spacing,
+        "window": window,
+        "channels": channels,
+        "cache": cache,
+        "on_error": on_error,
+        "n_jobs": n_jobs,
+    }
+
+
+def _in_pairs(
+    images: ImageSequence, masks: ImageSequence
+) -> tuple[ImageSequence, ImageSequence]:
+    """Images and masks of which both could be read."""
+    both = np.intersect1d(images.kept_, masks.kept_)
+    if len(both) == 0:
+        raise InvalidImageError("there is no image that can be read with its mask.")
+    return (
+        images[np.isin(images.kept_, both)],
+        masks[np.isin(masks.kept_, both)],
     )
 
 
-def _sequence(
-    root: Path | None, paths: Sequence[Any], groups: Any, **options: Any
-) -> ImageSequence:
-    return ImageSequence(list(paths), groups, root=root, **options)
-
-
 def _bunch(
-    images: Any,
+    images: ImageSequence,
     target: Any,
-    target_names: np.ndarray | None,
+    target_names: Any,
     *,
     return_X_y: bool,
-    masks: bool = False,
-    **extra: Any,
+    **rows: Any,
 ) -> Any:
-    """What all loaders return, without what was skipped."""
-    groups, description = None, ""
-    if isinstance(images, ImageSequence):
-        kept, groups = images.kept_, images.groups
-        if target is not None and not masks:
-            target = target[kept]
-        extra = {k: v if v is None else v[kept] for k, v in extra.items()}
-        skipped = len(images.skipped_)
-        description = f" {skipped} files were left out." if skipped else ""
+    """What all loaders return; what is known of each file, for those that are kept."""
+    kept, groups = images.kept_, images.groups
+    if not isinstance(target, ImageSequence):  # masks are in pairs already
+        target = _kept(target, kept)
+    rows = {name: _kept(values, kept) for name, values in rows.items()}
+    rows["skipped"] = _skipped(images, target)
     if return_X_y:
         return images, target
     shape = " × ".join(map(str, images.shape[1:]))
     patients = "" if groups is None else f" of {len(set(groups.tolist()))} patients"
+    lost = len(rows["skipped"])
+    left_out = f" {lost} files were left out." if lost else ""
     return Bunch(
         images=images,
         target=target,
         target_names=target_names,
         groups=groups,
-        DESCR=f"{len(images)} images{patients}, {shape}, {images.dtype}.{description}",
-        **extra,
+        DESCR=f"{len(images)} images{patients}, {shape}, {images.dtype}.{left_out}",
+        **rows,
     )
+
+
+def _kept(values: Any, kept: np.ndarray) -> Any:
+    """Rows of an array or table; None stays None."""
+    if values is None:
+        return None
+    return values.iloc[kept] if hasattr(values, "iloc") else values[kept]
+
+
+def _skipped(images: ImageSequence, target: Any) -> "pd.DataFrame":
+    """Files that were left out, of the images and of their masks."""
+    skipped = images.skipped_
+    if isinstance(target, ImageSequence):
+        import pandas as pd
+
+        masks = target.skipped_
+        masks["reason"] = "its mask " + masks["reason"].astype(str)
+        skipped = pd.concat([skipped, masks], ignore_index=True)
+    return skipped

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skmedimg._privacy import pseudonym, relative_to
-from skmedimg._scan import files_below
+from skmedimg._read_image import is_dicom
+from skmedimg._scan import files_below, scan_dicom
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ _OTHER_FILES = frozenset(
     ".csv .db .doc .docx .htm .html .ini .json .log .md .ods .pdf .py .rtf .tsv .txt "
     ".xls .xlsx .xml .yaml .yml".split()
 )
+_IMAGING = ("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "US", "XA")
 _OTHER_NAMES = frozenset({"DICOMDIR", "LICENSE", "README"})
 
 
@@ -49,24 +51,74 @@ def may_be_image(path: Path, root: Path) -> bool:
     return not (hidden or other)
 
 
+def folder_rows(
+    root: Path, split: str | None
+) -> tuple[list[Path], np.ndarray, np.ndarray, np.ndarray | None]:
+    """Images in folders of classes.
+
+    Parameters
+    ----------
+    root : Path
+        As in `load_image_folder`.
+    split : str or None
+        As in `load_image_folder`.
+
+    Returns
+    -------
+    paths : list of Path
+        Images.
+    codes : ndarray of shape (n,)
+        Index of the class of each.
+    classes : ndarray of str
+        Folders, sorted, those of all splits.
+    splits : ndarray of shape (n,) or None
+        Split of each, if there are any.
+    """
+    parts = split_folders(root, split)
+    classes = sorted({folder.name for part in parts.values() for folder in part})
+    if not classes:
+        raise ValueError(
+            f"{root.name} has no folders: one for each class is expected. "
+            "load_image_table and load_dicom take labels from elsewhere."
+        )
+    chosen = parts if split is None else {split: parts[split]}
+    rows = [
+        (path, classes.index(folder.name), part)
+        for part, folders in chosen.items()
+        for folder in folders
+        for path in files_below(folder)
+        if may_be_image(path, root)
+    ]
+    if not rows:
+        raise ValueError(f"{root.name}: there is no image in the folders {classes}.")
+    paths, codes, which = zip(*rows, strict=True)
+    splits = None if None in chosen else np.array(which)
+    return list(paths), np.array(codes), np.array(classes), splits
+
+
 def split_folders(root: Path, split: str | None) -> dict[str | None, list[Path]]:
     """Folders of the classes, by split; None is a root without splits."""
     folders = _folders(root)
     parts: dict[str | None, list[Path]] = {}
     for folder in folders:
-        part = _SPLITS.get(folder.name.lower())
+        part = split_name(folder.name)
         if part is not None and _folders(folder):
             parts.setdefault(part, []).extend(_folders(folder))
     if split is not None and split not in parts:
         have = ", ".join(map(str, parts)) or "no folders of splits"
         raise ValueError(f"split={split!r}: {root.name} has {have}.")
-    others = [f.name for f in folders if f.name.lower() not in _SPLITS]
+    others = [f.name for f in folders if split_name(f.name) is None]
     if parts and others and split is None:
         raise ValueError(
             f"{root.name} has folders of splits, {', '.join(map(str, parts))}, beside "
             f"others, {', '.join(others[:5])}: pass split=… to load one of them."
         )
     return parts or {None: folders}
+
+
+def split_name(word: str) -> str | None:
+    """Train, validation or test, where a word means one of them."""
+    return _SPLITS.get(word.strip().lower())
 
 
 def _folders(root: Path) -> list[Path]:
@@ -126,6 +178,36 @@ def _apply(rule: Rule, name: str, what: str) -> Any:
     return match[1] if match.re.groups else match[0]
 
 
+def path_labels(
+    root: Path | None, paths: Sequence[Path], labels: Any, what: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Target and names of classes by a rule, or from a sequence of a label a file."""
+    import pandas as pd
+
+    if labels is None:
+        return None, None
+    if callable(labels) or isinstance(labels, str | Mapping):
+        found = look_up(root, paths, labels, what)
+    else:
+        found = list(labels)
+    if len(found) != len(paths):
+        raise ValueError(f"there are {len(found)} labels and {len(paths)} images.")
+    return encode(pd.Series(found, dtype=object).infer_objects(), None)
+
+
+def table_labels(
+    frame: "pd.DataFrame", columns: str | Sequence[str] | None, separator: str | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Target and names of classes or labels from one column, or several."""
+    if columns is None:
+        return None, None
+    if isinstance(columns, str):
+        return encode(frame[columns], separator)
+    target = frame[list(columns)].to_numpy(dtype=float, na_value=np.nan)
+    target = target if np.isnan(target).any() else as_integers(target)
+    return target, np.array(columns, dtype=str)
+
+
 def encode(
     column: "pd.Series", separator: str | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -142,6 +224,15 @@ def encode(
         # Integers stay themselves: 0 and 1 in a table are 0 and 1 in the target.
         return values, np.unique(values).astype(str)
     return codes, classes
+
+
+def check_columns(frame: "pd.DataFrame", *columns: str | Sequence[str] | None) -> None:
+    """Raise ValueError where a table lacks a column; None asks for none."""
+    for asked in columns:
+        for column in [asked] if isinstance(asked, str) else asked or ():
+            if column not in frame.columns:
+                have = list(frame.columns)
+                raise ValueError(f"the table has no column {column!r}; it has {have}.")
 
 
 def check_complete(column: "pd.Series", what: str) -> None:
@@ -208,6 +299,21 @@ def find_files(root: Path, entries: list[Any], *, skip: bool) -> list[Path]:
             f"{root.name or 'the working folder'}; the first is {unknown[0]!r}."
         )
     return paths
+
+
+def dicom_images(root: Path, n_jobs: int | None) -> "pd.DataFrame":
+    """Rows of `scan_dicom` that are images, or might be but for some damage."""
+    scanned = scan_dicom(root, n_jobs=n_jobs)
+    if not scanned.image.any():
+        raise ValueError(f"{root.name}: there is no DICOM image in it.")
+    # What is no DICOM at all is passed over; DICOM that is damaged is not. A file that
+    # was cut off in its header has no size, as reports have none.
+    wanted = scanned.image.to_numpy(copy=True)
+    unsized = scanned.modality.isna() | scanned.modality.isin(_IMAGING)
+    doubtful = scanned.error.notna() | (unsized & ~scanned.image)
+    for i in np.flatnonzero(doubtful):
+        wanted[i] = is_dicom(root / scanned.path[i])
+    return scanned[wanted]
 
 
 def nifti_files(images: Any) -> tuple[Path | None, list[Path]]:
