@@ -16,7 +16,7 @@ import sys
 import numpy as np
 from bench_out_of_core import PrivateMemory, private_mb
 
-COUNTS = (2_000, 50_000, 100_000)
+COUNTS = (30_000, 60_000, 120_000)
 SIDE = 64
 
 

@@ -34,7 +34,12 @@ from skmedimg._checks import (
     check_weight,
 )
 from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units, to_tensor
-from skmedimg._intensity import ShiftMonitor, finite_images, where_not_finite
+from skmedimg._intensity import (
+    ShiftMonitor,
+    finite_images,
+    patterns_of,
+    where_not_finite,
+)
 from skmedimg._modules import (
     Folded,
     InParts,
@@ -202,7 +207,7 @@ class BaseImageEstimator(BaseEstimator):
         data = make_training_set(images, target, weight, groups)
         if not reset:
             monitor, new = ShiftMonitor(self.image_spec_), data.measures
-            monitor.note(new.low, new.high, new.pattern)
+            monitor.note(new.low, new.high, patterns_of(images, data.rows))
             monitor.warn()
         return data
 

@@ -19,6 +19,8 @@ _AIR_AT_MOST = -200.0
 _TAILS = (0.5, 99.5)
 _TAIL_SAMPLE = 4096
 _PATTERN_BLOCKS = 8
+# So many images tell what the mean one looks like.
+_PATTERN_IMAGES = 1024
 
 
 @dataclass
@@ -31,28 +33,38 @@ class Measures:
     tails: np.ndarray  # (n, 2), .5 and 99.5 percentiles
     total: np.ndarray  # (n, C), sum
     squares: np.ndarray  # (n, C), sum of squares
-    pattern: np.ndarray  # (n, k), means over coarse blocks
+
+    @classmethod
+    def empty(cls, n: int, channels: int) -> "Measures":
+        """Room for those of n images: little beside the images themselves."""
+        return cls(
+            digest=np.empty((n, 2), dtype=np.uint64),
+            low=np.empty(n, dtype=np.float32),
+            high=np.empty(n, dtype=np.float32),
+            tails=np.empty((n, 2)),
+            total=np.empty((n, channels)),
+            squares=np.empty((n, channels)),
+        )
 
     def __getitem__(self, rows: np.ndarray) -> "Measures":
         return Measures(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 def measure(images: ImageArray) -> Measures:
-    """Hash, range, tails, sums and coarse pattern of every image.
+    """Hash, range, tails and sums of every image.
 
     Raises
     ------
     ValueError
         If a value is NaN, infinite, or too large for float32; says how many and where.
     """
-    parts = [_measure_chunk(images.take(part), images.spec) for part in images.chunks()]
-    names = [f.name for f in fields(Measures)]
-    joined = Measures(
-        **{name: np.concatenate([p[name] for p in parts]) for name in names}
-    )
-    if not np.isfinite(joined.total).all():
+    measures = Measures.empty(len(images), images.spec.channels)
+    for part in images.chunks():
+        for name, values in _measure_chunk(images.take(part), images.spec).items():
+            getattr(measures, name)[part] = values
+    if not np.isfinite(measures.total).all():
         raise ValueError(where_not_finite(images))
-    return joined
+    return measures
 
 
 def finite_images(chunk: np.ndarray) -> np.ndarray:
@@ -70,7 +82,6 @@ def _measure_chunk(chunk: np.ndarray, spec: ImageSpec) -> dict[str, np.ndarray]:
     n, channels = chunk.shape[:2]
     with np.errstate(over="ignore", invalid="ignore"):
         x = chunk.astype(np.float32)
-        pattern = _pattern(x)
         flat = x.reshape(n, -1)
         low, high = flat.min(1), flat.max(1)
         # In single precision the variance of 30,000 ± 1 would be mostly rounding.
@@ -88,7 +99,6 @@ def _measure_chunk(chunk: np.ndarray, spec: ImageSpec) -> dict[str, np.ndarray]:
         "tails": tails,
         "total": total,
         "squares": squares,
-        "pattern": pattern,
     }
 
 
@@ -104,6 +114,13 @@ def tails_of(chunk: np.ndarray) -> np.ndarray:
     step = max(1, flat.shape[1] // _TAIL_SAMPLE) | 1
     sample = flat[:, ::step].astype(np.float64)
     return np.percentile(sample, _TAILS, axis=1).T
+
+
+def patterns_of(images: ImageArray, rows: np.ndarray) -> np.ndarray:
+    """Coarse patterns, of shape (k, blocks), of the first 1024 images at `rows`."""
+    rows = rows[:_PATTERN_IMAGES]
+    parts = np.array_split(rows, -(-len(rows) // 64))
+    return np.concatenate([_pattern(images.take(p).astype(np.float32)) for p in parts])
 
 
 def _pattern(x: np.ndarray) -> np.ndarray:
@@ -152,7 +169,8 @@ def fit_intensity(
     images : ImageArray
         All images.
     rows : ndarray of shape (m,)
-        The distinct ones that count.
+        The distinct ones that count, in the order of their hashes: the first are then a
+        random sample that no order of the rows changes.
     measures : Measures
         Of these m images.
     weight : ndarray of shape (m,)
@@ -175,7 +193,7 @@ def fit_intensity(
     variance = (share * squares).sum(0) / pixels - mean**2
     # A constant channel (variance zero up to rounding) is centred and left unscaled.
     flat = variance <= 1e-10 * np.maximum(mean**2, 1e-30)
-    pattern, agreement = _fit_pattern(measures.pattern, share, spec)
+    pattern, agreement = _fit_pattern(images, rows, weight, spec)
     return replace(
         spec,
         mean=tuple(mean.tolist()),
@@ -219,14 +237,16 @@ def _rescaled_sums(
 
 
 def _fit_pattern(
-    pattern: np.ndarray, share: np.ndarray, spec: ImageSpec
+    images: ImageArray, rows: np.ndarray, weight: np.ndarray, spec: ImageSpec
 ) -> tuple[tuple[float, ...], tuple[float, float] | None]:
-    if spec.tabular or len(pattern) < 2:
+    if spec.tabular or len(rows) < 2:
         return (), None
-    mean = (share * pattern).sum(0)
+    pattern = patterns_of(images, rows)
+    share = weight[: len(pattern)] / weight[: len(pattern)].sum()
+    mean = share @ pattern
     agreement = _agreement(pattern, mean)
-    centre = float((share[:, 0] * agreement).sum())
-    spread = float(np.sqrt((share[:, 0] * (agreement - centre) ** 2).sum()))
+    centre = float(share @ agreement)
+    spread = float(np.sqrt(share @ (agreement - centre) ** 2))
     return tuple(mean.tolist()), (centre, spread)
 
 
