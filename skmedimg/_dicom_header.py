@@ -26,6 +26,8 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 # A deflated data set may grow a thousandfold; an image that is worth reading does not.
 _LARGEST_FREE = 1 << 28
 _LARGEST_RATIO = 250
+# Inflated to read the header: all that comes before the pixels of almost any file.
+_FIRST = 1 << 24
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UN", b"UT", b"UC"})
 
 
@@ -124,7 +126,7 @@ def read_dataset(
         file.seek(0)
         source: BinaryIO = cast(BinaryIO, file)
         if syntax == DEFLATED:
-            source = io.BytesIO(_inflate(file, start))
+            source = io.BytesIO(_inflate(file, start, pixels))
         dataset = _parse(source, pixels)
     if not syntax:
         found = text(getattr(dataset, "file_meta", None), "TransferSyntaxUID")
@@ -172,23 +174,39 @@ def _file_meta(file: _BoundedFile) -> tuple[int, str]:
         start = file.tell()
 
 
-def _inflate(file: _BoundedFile, start: int) -> bytes:
+def _inflate(file: _BoundedFile, start: int, pixels: bool) -> bytes:
+    """The data set; without its pixels it may end after the header."""
     file.seek(start)
     packed = file.read()
-    limit = max(_LARGEST_FREE, _LARGEST_RATIO * len(packed))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = inflater.decompress(packed, limit)
+        data = inflater.decompress(packed, _FIRST)
+        if inflater.unconsumed_tail and not pixels:
+            return data
+        if inflater.unconsumed_tail:
+            limit = max(_LARGEST_FREE, _LARGEST_RATIO * len(packed))
+            promised = _promised(data)
+            if promised <= limit:
+                data += inflater.decompress(inflater.unconsumed_tail, promised + 1)
     except zlib.error:
         raise InvalidImageError("is damaged: it cannot be inflated") from None
     if inflater.unconsumed_tail:
         raise InvalidImageError(
-            f"holds {len(packed)} deflated bytes that become more than {limit}: not an "
-            "image, but what is made to fill the memory"
+            f"holds {len(packed)} deflated bytes that become more than {len(data)}, "
+            f"for {promised} bytes of pixels: not an image, but what is made to fill "
+            "the memory"
         )
     if not inflater.eof:
         raise InvalidImageError("is damaged: its deflated data end too early")
     return data
+
+
+def _promised(start: bytes) -> int:
+    """Bytes of pixels that the beginning of a data set speaks of."""
+    header = _parse(io.BytesIO(start), False)
+    keywords = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
+    counts = [max(1, integer(header, keyword) or 1) for keyword in keywords]
+    return -(-math.prod(counts) // 8)
 
 
 def element_of(dataset: Any, keyword: str | int) -> "tuple[str, Any] | None":

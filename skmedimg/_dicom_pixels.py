@@ -21,7 +21,7 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # Bytes that pixel data may become whatever their size, and how many times their size
 # beyond that: JPEG 2000 makes a picture of any size out of a hundred bytes.
-_LARGEST_FREE = 1 << 26
+_LARGEST_FREE = 1 << 25
 _LARGEST_RATIO = 1000
 
 

@@ -599,7 +599,7 @@ def test_a_deflated_bomb_is_not_inflated(write_dicom, monkeypatch):
 
     path.write_bytes(start + deflate(elements))
     assert np.array_equal(read_dicom(path)[0], RAMP)
-    monkeypatch.setattr("skmedimg._dicom_header._LARGEST_FREE", 1 << 20)
+    monkeypatch.setattr("skmedimg._dicom_header._FIRST", 1 << 20)
     path.write_bytes(start + deflate(elements + bytes(1 << 25)))
     with pytest.raises(InvalidImageError, match="made to fill the memory"):
         read_dicom(path)
