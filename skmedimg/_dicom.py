@@ -16,6 +16,7 @@ from skmedimg._dicom_geometry import Geometry, geometry_of
 from skmedimg._dicom_header import group, item, number, quiet, read_dataset, text
 from skmedimg._dicom_pixels import GREY, PixelFormat, stored_frames
 from skmedimg._image_meta import ImageMeta
+from skmedimg._orientation import SLIGHT_TILT
 from skmedimg._windows import FUNCTIONS, check_window, ct_window
 from skmedimg.exceptions import InvalidImageError
 
@@ -98,8 +99,9 @@ def read_dicom(
     Warns
     -----
     UserWarning
-        If SUV cannot be computed, CT is not in HU, or a mammogram is meant "FOR
-        PROCESSING": its values are not those that radiologists see.
+        If SUV cannot be computed, CT is not in HU, frames were taken with a tilted
+        gantry, or a mammogram is meant "FOR PROCESSING": its values are not those that
+        radiologists see.
 
     References
     ----------
@@ -188,7 +190,7 @@ def _read(
     if not many:
         array, mask = array[0], None if mask is None else mask[0]
     meta = _meta(dataset, fmt, geometry, frames[0])
-    notes = _intent_notes(meta)
+    notes = _notes(meta)
     if grey is None:
         return array, replace(meta, units="displayed", mask=mask), notes
     meta = replace(
@@ -217,6 +219,7 @@ def _meta(
         orientation=geometry.orientation,
         cosines=geometry.cosines,
         positions=geometry.positions,
+        tilt=geometry.tilt,
         slice_thickness=thickness,
         frames=fmt.frames,
         patient=patient,
@@ -256,10 +259,17 @@ def _view(dataset: "Dataset") -> str | None:
     return name if name in _VIEW_NAMES else _VIEWS.get(code or "")
 
 
-def _intent_notes(meta: ImageMeta) -> list[str]:
-    if meta.modality != "MG" or meta.presentation_intent != "FOR PROCESSING":
-        return []
-    return [
-        "this mammogram is FOR PROCESSING: its values are those of the detector, not "
-        "those of an image FOR PRESENTATION; do not mix the two"
-    ]
+def _notes(meta: ImageMeta) -> list[str]:
+    """What the user should know, whatever the values are."""
+    notes = []
+    if meta.modality == "MG" and meta.presentation_intent == "FOR PROCESSING":
+        notes.append(
+            "this mammogram is FOR PROCESSING: its values are those of the detector, "
+            "not those of an image FOR PRESENTATION; do not mix the two"
+        )
+    if meta.tilt > SLIGHT_TILT:
+        notes.append(
+            f"the stack is tilted by {meta.tilt:g}°, as by a tilted gantry: each frame "
+            "is shifted against the one before, and the volume is not sheared back"
+        )
+    return notes

@@ -113,27 +113,34 @@ class GreyFrames:
     def _find_modalities(
         self, dataset: "Dataset", frames: Sequence[int]
     ) -> dict[int, Modality]:
-        found, factor, units = {}, 1.0, ""
-        if text(dataset, "Modality") == "PT" and not is_screenshot(dataset):
-            factor, units, why = suv_of(dataset)
-            if why is not None:
-                unit = "Bq/ml" if units == "BQML" else "the unit of the file"
-                self.notes.append(
-                    f"SUV cannot be computed: {why}; values are in {unit}"
-                )
+        found = {}
+        pet = text(dataset, "Modality") == "PT" and not is_screenshot(dataset)
         for frame in frames:
             modality, note = modality_of(dataset, self.fmt, frame)
-            if units and note is None and modality.table is None:
-                modality = replace(
-                    modality,
-                    slope=modality.slope * factor,
-                    intercept=modality.intercept * factor,
-                    units=units,
-                )
+            if pet and note is None and modality.units != "SUVbw":
+                modality, note = self._in_suv(dataset, modality)
             if note is not None and note not in self.notes:
                 self.notes.append(note)
             found[frame] = modality
         return found
+
+    def _in_suv(
+        self, dataset: "Dataset", modality: Modality
+    ) -> tuple[Modality, str | None]:
+        """Values of PET in SUVbw; else as they are, and why."""
+        if modality.table is not None:
+            return modality, None
+        factor, units, why = suv_of(dataset, modality.units == "BQML")
+        modality = replace(
+            modality,
+            slope=modality.slope * factor,
+            intercept=modality.intercept * factor,
+            units=units,
+        )
+        if why is None:
+            return modality, None
+        unit = "Bq/ml" if units == "BQML" else "the unit of the file"
+        return modality, f"SUV cannot be computed: {why}; values are in {unit}"
 
     def _find_voi(
         self, dataset: "Dataset", request: Request, frames: Sequence[int]

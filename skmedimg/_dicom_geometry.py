@@ -36,6 +36,7 @@ class Geometry:
     orientation: str | None
     cosines: tuple[float, ...] | None
     positions: tuple[tuple[float, ...], ...]
+    tilt: float = 0.0
 
 
 def geometry_of(dataset: "Dataset", frames: Sequence[int], many: bool) -> Geometry:
@@ -89,7 +90,16 @@ def geometry_of(dataset: "Dataset", frames: Sequence[int], many: bool) -> Geomet
         orientation=letters,
         cosines=cosines,
         positions=tuple(p for p in known if p is not None) if all(known) else (),
+        tilt=0.0 if stack is None else _tilt(known, cosines),
     )
+
+
+def _tilt(positions: Sequence[Any], cosines: tuple[float, ...] | None) -> float:
+    """Degrees between the way from the first frame to the last, and the normal."""
+    way = np.subtract(positions[-1], positions[0])
+    normal = _normal(cosines)
+    sideways = np.linalg.norm(np.cross(normal, way))
+    return round(float(np.degrees(np.arctan2(sideways, abs(normal @ way)))), 1)
 
 
 def _in_plane(

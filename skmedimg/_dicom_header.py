@@ -306,9 +306,16 @@ def group(dataset: Any, frame: int, keyword: str) -> "Dataset | None":
     keyword : str
         "PixelMeasuresSequence", "PlanePositionSequence" …
     """
+    own, shared = functional_groups(dataset, frame)
+    found = item(own, keyword)
+    return item(shared, keyword) if found is None else found
+
+
+def functional_groups(
+    dataset: Any, frame: int
+) -> tuple["Dataset | None", "Dataset | None"]:
+    """Functional groups of a frame of its own, and those that all frames share."""
     per_frame = value_of(dataset, "PerFrameFunctionalGroupsSequence")
-    if hasattr(per_frame, "__len__") and frame < len(per_frame):
-        own = item(per_frame[frame], keyword)
-        if own is not None:
-            return own
-    return item(item(dataset, "SharedFunctionalGroupsSequence"), keyword)
+    has_own = hasattr(per_frame, "__len__") and frame < len(per_frame)
+    own = per_frame[frame] if has_own else None
+    return own, item(dataset, "SharedFunctionalGroupsSequence")

@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from skmedimg._nifti import read_nifti
 from skmedimg._orientation import reorient
 from skmedimg._privacy import find_identifying, pseudonym
+from skmedimg._read_image import read_image
 from skmedimg._scan import scan_dicom
 from skmedimg._series import read_dicom_series
 from skmedimg.exceptions import InvalidImageError
@@ -270,6 +271,25 @@ def test_tilted_gantry_is_said(tmp_path):
         volume, meta = read_dicom_series(save(tmp_path / "scan", datasets))
     np.testing.assert_array_equal(volume, SPL)
     assert meta.spacing == pytest.approx(SPACING)
+    assert meta.tilt == 15
+    assert read_dicom_series(save(tmp_path / "straight", slices()))[1].tilt == 0
+
+
+@pytest.mark.parametrize("orientation", [None, "SPL", "RAS"])
+def test_tilted_frames_of_one_file_are_said(orientation, tmp_path):
+    dataset = enhanced(SPL, [(30 + 3 * i, 1) for i in range(len(SPL))])
+    for i, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        place = frame.PlanePositionSequence[0]
+        place.ImagePositionPatient[0] -= i * 3 * np.tan(np.radians(10))
+    path = tmp_path / "frames.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    with pytest.warns(UserWarning, match=r"frames\.dcm: the stack is tilted by 10°"):
+        _, meta = read_image(path, orientation=orientation)
+    assert meta.tilt == 10
+    with pytest.warns(UserWarning, match=r"tilted by 10°") as caught:
+        _, meta = read_dicom_series(path, orientation=orientation)
+    assert meta.tilt == 10
+    assert len(caught) == 1
 
 
 def test_slice_shifted_sideways_is_said(tmp_path):
