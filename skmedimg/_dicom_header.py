@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import os
+import re
 import struct
 import threading
 import warnings
@@ -256,6 +257,12 @@ def texts(dataset: Any, keyword: str | int) -> list[str]:
     """All values as text; empty ones left out."""
     found = [str(value).strip(" \0\t\r\n") for value in _values(dataset, keyword)]
     return [value for value in found if value]
+
+
+def code(dataset: Any, keyword: str) -> str | None:
+    """A code string of DICOM; what is none may be anything, a name too."""
+    value = (text(dataset, keyword) or "").upper()
+    return value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else None
 
 
 def number(dataset: Any, keyword: str) -> float | None:
