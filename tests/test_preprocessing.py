@@ -433,7 +433,7 @@ def test_a_sequence_is_transformed_as_it_is_read(transformer):
     assert out.groups.tolist() == list("aabbc")
     part = out[[4, 0, 4]]
     assert part.groups.tolist() == list("cac")
-    np.testing.assert_array_equal(np.asarray(part), expected[[4, 0, 4]])
+    np.testing.assert_array_equal(part.to_numpy(), expected[[4, 0, 4]])
     assert source.read == 2
     np.testing.assert_array_equal(out[-1], expected[-1])
 
@@ -444,7 +444,7 @@ def test_lazy_steps_follow_one_another_and_pickle(tmp_path):
         expected = lazy.fit_transform(HU)
         out = lazy.transform(file.create_dataset("x", data=HU))
         assert isinstance(out, ImageSequence)
-        np.testing.assert_array_equal(np.asarray(out), expected)
+        np.testing.assert_array_equal(out.to_numpy(), expected)
     again = pickle.loads(pickle.dumps(lazy.transform(ImageSequence.from_array(HU))))
     np.testing.assert_array_equal(np.asarray(again[1:3]), expected[1:3])
 
@@ -454,7 +454,7 @@ def test_parameters_set_later_do_not_reach_what_is_lazy():
     out = scaler.transform(ImageSequence.from_array(HU))
     expected = scaler.transform(HU)
     scaler.set_params(window="bone")
-    np.testing.assert_array_equal(np.asarray(out), expected)
+    np.testing.assert_array_equal(out.to_numpy(), expected)
 
 
 def test_an_empty_part_of_a_sequence_stays_empty():
