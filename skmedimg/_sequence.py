@@ -69,7 +69,7 @@ class ImageSequence:
     cache : True or path, default=None
         Keep decoded pixels in the user's cache folder, or in the folder given, readable
         by the user only. What is there is found again by the content of the files and
-        the parameters above. None keeps nothing.
+        the parameters above; `clear_cache` removes it. None keeps nothing.
     on_error : {"raise", "skip"}, default="raise"
         "skip" leaves out files that cannot be read, and lists them in `skipped_`.
     n_jobs : int, default=None
