@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -313,10 +314,14 @@ class Fuzz:
             (self.keep / path.name).write_bytes(path.read_bytes())
 
 
+_seeds = cache(lambda: list(seeds()))
+_bombs = cache(lambda: list(bombs()))
+
+
 def run(n, seed, folder, keep=None):
     """Make, damage and read `n` files; gives the `Fuzz` with all that was found."""
     rng = np.random.default_rng(seed)
-    good, huge = list(seeds()), list(bombs())
+    good, huge = _seeds(), _bombs()
     kinds = list(dict.fromkeys(one.kind for one in good))
     fuzz = Fuzz(folder, keep)
     with warnings.catch_warnings():

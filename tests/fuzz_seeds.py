@@ -296,6 +296,15 @@ def _numpys(grey):
     yield Seed("NumPy", file.getvalue(), ".npz")
 
 
+def _many_scans():
+    """A progressive JPEG that ends with its last scan, again and again."""
+    file = io.BytesIO()
+    Image.new("L", (3000, 3000)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data[data.rfind(b"\xff\xda") : -2]
+    return data[:-2] + 1000 * last + data[-2:]
+
+
 def bombs():
     """Small files of which a decoder would make gigabytes; all of them true."""
     zeros = zlib.compress(bytes(48 << 20), 9)
@@ -312,7 +321,7 @@ def bombs():
     yield Seed("NIfTI gz", _gzipped(head + bytes(48 << 20)), ".nii.gz", 3)
     blank = np.zeros((8, 8), np.uint16)
     dataset = _dataset(blank, DeflatedExplicitVRLittleEndian)
-    dataset.PixelData = bytes(320 << 20)
+    dataset.PixelData = bytes(48 << 20)
     dataset.Rows = dataset.Columns = 12_000
     data = io.BytesIO()
     dataset.save_as(data, enforce_file_format=True)
@@ -324,6 +333,7 @@ def bombs():
             if struct.unpack_from(kind, data, at)[0] == 256:
                 struct.pack_into(kind, data, at, 30_000)
         yield Seed("TIFF", bytes(data), ".tif")
+    yield Seed("JPEG", _many_scans(), ".jpg")
     rle = _dataset(np.zeros((64, 64), np.uint16), ExplicitVRLittleEndian)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
