@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skmedimg._dicom_header import group, item, items, number, numbers, text, texts
+from skmedimg._dicom_header import (
+    differ_by_frame,
+    group,
+    item,
+    items,
+    number,
+    numbers,
+    text,
+    texts,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -59,7 +68,10 @@ def geometry_of(dataset: "Dataset", frames: Sequence[int], many: bool) -> Geomet
     """
     in_plane, source = _in_plane(dataset, frames[0])
     cosines = _cosines(dataset, frames[0])
-    positions = [_position(dataset, frame) for frame in frames]
+    if differ_by_frame(dataset):
+        positions = [_position(dataset, frame) for frame in frames]
+    else:
+        positions = [_position(dataset, frames[0])] * len(frames)
     letters = _letters(dataset, cosines)
     if not many:
         return Geometry(
@@ -191,6 +203,8 @@ def _stack(
 ) -> tuple[list[int], float | None] | None:
     """Order of the frames along the normal, and their distance; None for no stack."""
     if cosines is None or None in positions or len(frames) < 2:
+        return None
+    if not differ_by_frame(dataset):  # all of them in one place
         return None
     for frame in frames:
         other = _cosines(dataset, frame)

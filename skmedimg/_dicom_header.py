@@ -318,6 +318,14 @@ def group(dataset: Any, frame: int, keyword: str) -> "Dataset | None":
     return item(shared, keyword) if found is None else found
 
 
+def differ_by_frame(dataset: Any) -> bool:
+    """Whether frames say anything of their own; if not, what is true of one is of all.
+
+    A hundred thousand frames of a pixel each are asked once then.
+    """
+    return bool(items(dataset, "PerFrameFunctionalGroupsSequence"))
+
+
 def functional_groups(
     dataset: Any, frame: int
 ) -> tuple["Dataset | None", "Dataset | None"]:

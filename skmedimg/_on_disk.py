@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+_JOBLIBS = "joblib_memmapping_folder"
+
 
 class OnDisk(Protocol):
     """What is sent in place of an array."""
@@ -133,10 +135,15 @@ def _mapped_file(array: np.ndarray) -> MappedFile | None:
         return None
     if array.dtype.hasobject or array.size == 0:
         return None
+    # joblib hands large arrays to its workers in such files, which soon are gone.
+    if _JOBLIBS in str(root.filename):
+        return None
     if root.mode != "r":
         root.flush()
-    low, high = np.lib.array_utils.byte_bounds(array)
     address = array.__array_interface__["data"][0]
+    reach = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)]
+    low = address + sum(min(0, r) for r in reach)
+    high = address + sum(max(0, r) for r in reach) + array.itemsize
     return MappedFile(
         file=str(root.filename),
         start=root.offset + low - root.__array_interface__["data"][0],

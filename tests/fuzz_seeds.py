@@ -76,6 +76,7 @@ def _dicoms(grey):
     frames = np.stack([grey[:16, :16], grey[16:32, :16], grey[:16, 16:32]])
     enhanced = _enhanced(frames)
     yield _dicom("DICOM frames", enhanced, axes=3)
+    yield _dicom("DICOM frames", _pet(frames), axes=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         enhanced.compress(RLELossless)
@@ -142,6 +143,28 @@ def _enhanced(frames):
         own.PlanePositionSequence, own.PlaneOrientationSequence = [place], [plane]
         groups.append(own)
     dataset.PerFrameFunctionalGroupsSequence = groups
+    return dataset
+
+
+def _pet(frames):
+    """Enhanced PET in Bq/ml with what SUV needs."""
+    dataset = _enhanced(frames)
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.130"
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.Modality = "PT"
+    dataset.AttenuationCorrected = dataset.DecayCorrected = "YES"
+    dataset.DecayCorrectionDateTime = "20200305110000"
+    dataset.PatientWeight = "74"
+    unit, drug = Dataset(), Dataset()
+    unit.CodeValue = "Bq/ml"
+    drug.RadionuclideTotalDose, drug.RadionuclideHalfLife = "370", "6586.2"
+    drug.RadiopharmaceuticalStartDateTime = "20200305100000"
+    dataset.RadiopharmaceuticalInformationSequence = [drug]
+    for i, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        mapped = Dataset()
+        mapped.RealWorldValueSlope, mapped.RealWorldValueIntercept = 2.5 + i, 0.0
+        mapped.MeasurementUnitsCodeSequence = [unit]
+        group.RealWorldValueMappingSequence = [mapped]
     return dataset
 
 
@@ -334,6 +357,11 @@ def bombs():
                 struct.pack_into(kind, data, at, 30_000)
         yield Seed("TIFF", bytes(data), ".tif")
     yield Seed("JPEG", _many_scans(), ".jpg")
+    for many in (10_000, 1_000_000):
+        points = _dataset(np.zeros((1, 1), np.uint16), ExplicitVRLittleEndian)
+        points.NumberOfFrames = str(many)
+        points.PixelData = bytes(2 * many)
+        yield _dicom("DICOM frames", points)
     rle = _dataset(np.zeros((64, 64), np.uint16), ExplicitVRLittleEndian)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -70,6 +70,19 @@ def test_maps_that_are_not_their_file_pickle_their_pixels(tmp_path, values):
         pickle.loads(pickled)
 
 
+def half(X):
+    return X[: len(X) // 2]
+
+
+def test_what_workers_give_back_outlives_their_files():
+    # Large enough for joblib to hand it over in a file of its own.
+    pixels = np.random.default_rng(0).integers(0, 9, (5000, 20, 20))
+    X = ImageSequence.from_array(pixels)
+    halves = Parallel(n_jobs=2, max_nbytes=1000)(delayed(half)(X) for _ in range(2))
+    for again in halves:
+        np.testing.assert_array_equal(again.to_numpy(), pixels[:2500])
+
+
 def test_datasets_of_hdf5_pickle_by_name_where_others_may_read(tmp_path, values):
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "a.h5"
