@@ -342,13 +342,6 @@ def bombs():
     yield Seed("PNG", _png_mended(png), ".png")
     head = _nifti_header((1200, 1200, 1200), "<i2", 1)
     yield Seed("NIfTI gz", _gzipped(head + bytes(48 << 20)), ".nii.gz", 3)
-    blank = np.zeros((8, 8), np.uint16)
-    dataset = _dataset(blank, DeflatedExplicitVRLittleEndian)
-    dataset.PixelData = bytes(48 << 20)
-    dataset.Rows = dataset.Columns = 12_000
-    data = io.BytesIO()
-    dataset.save_as(data, enforce_file_format=True)
-    yield Seed("DICOM native", data.getvalue(), ".dcm")
     picture = Image.fromarray(np.zeros((256, 256), np.uint8))
     for packing in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
         data = bytearray(_saved(picture, "TIFF", compression=packing))
@@ -357,6 +350,17 @@ def bombs():
                 struct.pack_into(kind, data, at, 30_000)
         yield Seed("TIFF", bytes(data), ".tif")
     yield Seed("JPEG", _many_scans(), ".jpg")
+    yield from _dicom_bombs()
+
+
+def _dicom_bombs():
+    blank = np.zeros((8, 8), np.uint16)
+    dataset = _dataset(blank, DeflatedExplicitVRLittleEndian)
+    dataset.PixelData = bytes(48 << 20)
+    dataset.Rows = dataset.Columns = 12_000
+    data = io.BytesIO()
+    dataset.save_as(data, enforce_file_format=True)
+    yield Seed("DICOM native", data.getvalue(), ".dcm")
     for many in (10_000, 1_000_000):
         points = _dataset(np.zeros((1, 1), np.uint16), ExplicitVRLittleEndian)
         points.NumberOfFrames = str(many)
