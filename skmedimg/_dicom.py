@@ -1,7 +1,6 @@
 """One DICOM file as an array of quantities, and what it says of itself."""
 
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +12,10 @@ import numpy as np
 
 from skmedimg._dicom_frames import GreyFrames, Request, UnfitError, put_together
 from skmedimg._dicom_geometry import Geometry, geometry_of
-from skmedimg._dicom_header import group, item, number, quiet, read_dataset, text
+from skmedimg._dicom_header import code, group, item, number, quiet, read_dataset, text
 from skmedimg._dicom_pixels import GREY, PixelFormat, stored_frames
 from skmedimg._image_meta import ImageMeta
+from skmedimg._orientation import SLIGHT_TILT
 from skmedimg._windows import FUNCTIONS, check_window, ct_window
 from skmedimg.exceptions import InvalidImageError
 
@@ -98,8 +98,9 @@ def read_dicom(
     Warns
     -----
     UserWarning
-        If SUV cannot be computed, CT is not in HU, or a mammogram is meant "FOR
-        PROCESSING": its values are not those that radiologists see.
+        If SUV cannot be computed, CT is not in HU, frames were taken with a tilted
+        gantry, or a mammogram is meant "FOR PROCESSING": its values are not those that
+        radiologists see.
 
     References
     ----------
@@ -188,7 +189,7 @@ def _read(
     if not many:
         array, mask = array[0], None if mask is None else mask[0]
     meta = _meta(dataset, fmt, geometry, frames[0])
-    notes = _intent_notes(meta)
+    notes = _notes(meta)
     if grey is None:
         return array, replace(meta, units="displayed", mask=mask), notes
     meta = replace(
@@ -206,60 +207,64 @@ def _meta(
         pseudonym(text(dataset, keyword)) or None
         for keyword in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
     )
-    intent = _code(dataset, "PresentationIntentType")
+    intent = code(dataset, "PresentationIntentType")
     measures = group(dataset, frame, "PixelMeasuresSequence")
     thickness = number(measures, "SliceThickness") or number(dataset, "SliceThickness")
     return ImageMeta(
         format="dicom",
-        modality=_code(dataset, "Modality"),
+        modality=code(dataset, "Modality"),
         spacing=geometry.spacing,
         spacing_source=geometry.spacing_source,
         orientation=geometry.orientation,
         cosines=geometry.cosines,
         positions=geometry.positions,
+        tilt=geometry.tilt,
         slice_thickness=thickness,
         frames=fmt.frames,
         patient=patient,
         study=study,
         series=series,
-        laterality=_laterality(dataset, frame),
-        view=_view(dataset),
+        laterality=laterality_of(dataset, frame),
+        view=view_of(dataset),
         presentation_intent=intent if intent in _INTENTS else None,
-        burned_in=_yes(_code(dataset, "BurnedInAnnotation"), "YES", "NO"),
-        lossy=_yes(_code(dataset, "LossyImageCompression"), "01", "00"),
+        burned_in=_yes(code(dataset, "BurnedInAnnotation"), "YES", "NO"),
+        lossy=_yes(code(dataset, "LossyImageCompression"), "01", "00"),
     )
-
-
-def _code(dataset: Any, keyword: str) -> str | None:
-    """A code string of DICOM; what is none may be anything, a name too."""
-    value = (text(dataset, keyword) or "").upper()
-    return value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else None
 
 
 def _yes(value: str | None, yes: str, no: str) -> bool | None:
     return {yes: True, no: False}.get(value or "")
 
 
-def _laterality(dataset: "Dataset", frame: int) -> str | None:
+def laterality_of(dataset: "Dataset", frame: int) -> str | None:
+    """Side of the body: "L", "R", "B" or "U"; None where it is not said."""
     anatomy = group(dataset, frame, "FrameAnatomySequence")
     found = (
-        _code(anatomy, "FrameLaterality")
-        or _code(dataset, "ImageLaterality")
-        or _code(dataset, "Laterality")
+        code(anatomy, "FrameLaterality")
+        or code(dataset, "ImageLaterality")
+        or code(dataset, "Laterality")
     )
     return found if found in ("L", "R", "B", "U") else None
 
 
-def _view(dataset: "Dataset") -> str | None:
-    code = text(item(dataset, "ViewCodeSequence"), "CodeValue")
-    name = _code(dataset, "ViewPosition")
-    return name if name in _VIEW_NAMES else _VIEWS.get(code or "")
+def view_of(dataset: "Dataset") -> str | None:
+    """Name of the projection, by its position or its code; None for others."""
+    known = text(item(dataset, "ViewCodeSequence"), "CodeValue")
+    name = code(dataset, "ViewPosition")
+    return name if name in _VIEW_NAMES else _VIEWS.get(known or "")
 
 
-def _intent_notes(meta: ImageMeta) -> list[str]:
-    if meta.modality != "MG" or meta.presentation_intent != "FOR PROCESSING":
-        return []
-    return [
-        "this mammogram is FOR PROCESSING: its values are those of the detector, not "
-        "those of an image FOR PRESENTATION; do not mix the two"
-    ]
+def _notes(meta: ImageMeta) -> list[str]:
+    """What the user should know, whatever the values are."""
+    notes = []
+    if meta.modality == "MG" and meta.presentation_intent == "FOR PROCESSING":
+        notes.append(
+            "this mammogram is FOR PROCESSING: its values are those of the detector, "
+            "not those of an image FOR PRESENTATION; do not mix the two"
+        )
+    if meta.tilt > SLIGHT_TILT:
+        notes.append(
+            f"the stack is tilted by {meta.tilt:g}°, as by a tilted gantry: each frame "
+            "is shifted against the one before, and the volume is not sheared back"
+        )
+    return notes

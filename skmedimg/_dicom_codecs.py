@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from skmedimg._limits import has_too_many_scans
 from skmedimg.exceptions import InvalidImageError
 
 if TYPE_CHECKING:
@@ -310,6 +311,8 @@ def _decode_with_pillow(
     """Baseline JPEG. Colours become RGB, by what the frame says, else the header."""
     from PIL import Image
 
+    if has_too_many_scans(frame):
+        raise InvalidImageError("is damaged: a JPEG frame has too many scans")
     plain = stream.adobe == 0 or stream.ids in _RGB_IDS
     says = stream.jfif or stream.adobe is not None or plain
     is_rgb = plain and not stream.jfif if says else photometric == "RGB"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skmedimg._dicom_header import text
+from skmedimg._dicom_header import differ_by_frame, text
 from skmedimg._dicom_pet import suv_of
 from skmedimg._dicom_pixels import PixelFormat
 from skmedimg._dicom_values import (
@@ -113,36 +113,47 @@ class GreyFrames:
     def _find_modalities(
         self, dataset: "Dataset", frames: Sequence[int]
     ) -> dict[int, Modality]:
-        found, factor, units = {}, 1.0, ""
-        if text(dataset, "Modality") == "PT" and not is_screenshot(dataset):
-            factor, units, why = suv_of(dataset)
-            if why is not None:
-                unit = "Bq/ml" if units == "BQML" else "the unit of the file"
-                self.notes.append(
-                    f"SUV cannot be computed: {why}; values are in {unit}"
-                )
-        for frame in frames:
+        found = {}
+        pet = text(dataset, "Modality") == "PT" and not is_screenshot(dataset)
+        asked = frames if differ_by_frame(dataset) else frames[:1]
+        for frame in asked:
             modality, note = modality_of(dataset, self.fmt, frame)
-            if units and note is None and modality.table is None:
-                modality = replace(
-                    modality,
-                    slope=modality.slope * factor,
-                    intercept=modality.intercept * factor,
-                    units=units,
-                )
+            if pet and note is None and modality.units != "SUVbw":
+                modality, note = self._in_suv(dataset, modality)
             if note is not None and note not in self.notes:
                 self.notes.append(note)
             found[frame] = modality
+        if len(asked) < len(frames):
+            return dict.fromkeys(frames, found[frames[0]])
         return found
+
+    def _in_suv(
+        self, dataset: "Dataset", modality: Modality
+    ) -> tuple[Modality, str | None]:
+        """Values of PET in SUVbw; else as they are, and why."""
+        if modality.table is not None:
+            return modality, None
+        factor, units, why = suv_of(dataset, modality.units == "BQML")
+        modality = replace(
+            modality,
+            slope=modality.slope * factor,
+            intercept=modality.intercept * factor,
+            units=units,
+        )
+        if why is None:
+            return modality, None
+        unit = "Bq/ml" if units == "BQML" else "the unit of the file"
+        return modality, f"SUV cannot be computed: {why}; values are in {unit}"
 
     def _find_voi(
         self, dataset: "Dataset", request: Request, frames: Sequence[int]
     ) -> dict[int, Voi]:
+        every = request.voi is not None and differ_by_frame(dataset)
         offered = {
             frame: voi_of(
                 dataset, self.fmt, frame, self._modalities[frame].range(self.fmt)[0] < 0
             )
-            for frame in (frames if request.voi is not None else frames[:1])
+            for frame in (frames if every else frames[:1])
         }
         self.offered = tuple(map(str, offered[frames[0]]))
         if request.window is not None:
@@ -150,7 +161,8 @@ class GreyFrames:
             return dict.fromkeys(frames, voi)
         if request.voi is None:
             return {}
-        return {frame: _choose(offered[frame], request.voi) for frame in frames}
+        chosen = {frame: _choose(own, request.voi) for frame, own in offered.items()}
+        return chosen if every else dict.fromkeys(frames, chosen[frames[0]])
 
     def __call__(
         self, stored: np.ndarray, frame: int

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skmedimg._dicom_header import group, item, items, number, numbers, text, texts
+from skmedimg._dicom_header import (
+    differ_by_frame,
+    group,
+    item,
+    items,
+    number,
+    numbers,
+    text,
+    texts,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -36,6 +45,7 @@ class Geometry:
     orientation: str | None
     cosines: tuple[float, ...] | None
     positions: tuple[tuple[float, ...], ...]
+    tilt: float = 0.0
 
 
 def geometry_of(dataset: "Dataset", frames: Sequence[int], many: bool) -> Geometry:
@@ -58,7 +68,10 @@ def geometry_of(dataset: "Dataset", frames: Sequence[int], many: bool) -> Geomet
     """
     in_plane, source = _in_plane(dataset, frames[0])
     cosines = _cosines(dataset, frames[0])
-    positions = [_position(dataset, frame) for frame in frames]
+    if differ_by_frame(dataset):
+        positions = [_position(dataset, frame) for frame in frames]
+    else:
+        positions = [_position(dataset, frames[0])] * len(frames)
     letters = _letters(dataset, cosines)
     if not many:
         return Geometry(
@@ -89,7 +102,16 @@ def geometry_of(dataset: "Dataset", frames: Sequence[int], many: bool) -> Geomet
         orientation=letters,
         cosines=cosines,
         positions=tuple(p for p in known if p is not None) if all(known) else (),
+        tilt=0.0 if stack is None else _tilt(known, cosines),
     )
+
+
+def _tilt(positions: Sequence[Any], cosines: tuple[float, ...] | None) -> float:
+    """Degrees between the way from the first frame to the last, and the normal."""
+    way = np.subtract(positions[-1], positions[0])
+    normal = _normal(cosines)
+    sideways = np.linalg.norm(np.cross(normal, way))
+    return round(float(np.degrees(np.arctan2(sideways, abs(normal @ way)))), 1)
 
 
 def _in_plane(
@@ -181,6 +203,8 @@ def _stack(
 ) -> tuple[list[int], float | None] | None:
     """Order of the frames along the normal, and their distance; None for no stack."""
     if cosines is None or None in positions or len(frames) < 2:
+        return None
+    if not differ_by_frame(dataset):  # all of them in one place
         return None
     for frame in frames:
         other = _cosines(dataset, frame)

@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import os
+import re
 import struct
 import threading
 import warnings
@@ -26,6 +27,8 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 # A deflated data set may grow a thousandfold; an image that is worth reading does not.
 _LARGEST_FREE = 1 << 28
 _LARGEST_RATIO = 250
+# Inflated to read the header: all that comes before the pixels of almost any file.
+_FIRST = 1 << 24
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"SQ", b"UN", b"UT", b"UC"})
 
 
@@ -124,7 +127,7 @@ def read_dataset(
         file.seek(0)
         source: BinaryIO = cast(BinaryIO, file)
         if syntax == DEFLATED:
-            source = io.BytesIO(_inflate(file, start))
+            source = io.BytesIO(_inflate(file, start, pixels))
         dataset = _parse(source, pixels)
     if not syntax:
         found = text(getattr(dataset, "file_meta", None), "TransferSyntaxUID")
@@ -172,23 +175,39 @@ def _file_meta(file: _BoundedFile) -> tuple[int, str]:
         start = file.tell()
 
 
-def _inflate(file: _BoundedFile, start: int) -> bytes:
+def _inflate(file: _BoundedFile, start: int, pixels: bool) -> bytes:
+    """The data set; without its pixels it may end after the header."""
     file.seek(start)
     packed = file.read()
-    limit = max(_LARGEST_FREE, _LARGEST_RATIO * len(packed))
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = inflater.decompress(packed, limit)
+        data = inflater.decompress(packed, _FIRST)
+        if inflater.unconsumed_tail and not pixels:
+            return data
+        if inflater.unconsumed_tail:
+            limit = max(_LARGEST_FREE, _LARGEST_RATIO * len(packed))
+            promised = _promised(data)
+            if promised <= limit:
+                data += inflater.decompress(inflater.unconsumed_tail, promised + 1)
     except zlib.error:
         raise InvalidImageError("is damaged: it cannot be inflated") from None
     if inflater.unconsumed_tail:
         raise InvalidImageError(
-            f"holds {len(packed)} deflated bytes that become more than {limit}: not an "
-            "image, but what is made to fill the memory"
+            f"holds {len(packed)} deflated bytes that become more than {len(data)}, "
+            f"for {promised} bytes of pixels: not an image, but what is made to fill "
+            "the memory"
         )
     if not inflater.eof:
         raise InvalidImageError("is damaged: its deflated data end too early")
     return data
+
+
+def _promised(start: bytes) -> int:
+    """Bytes of pixels that the beginning of a data set speaks of."""
+    header = _parse(io.BytesIO(start), False)
+    keywords = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated")
+    counts = [max(1, integer(header, keyword) or 1) for keyword in keywords]
+    return -(-math.prod(counts) // 8)
 
 
 def element_of(dataset: Any, keyword: str | int) -> "tuple[str, Any] | None":
@@ -240,6 +259,12 @@ def texts(dataset: Any, keyword: str | int) -> list[str]:
     return [value for value in found if value]
 
 
+def code(dataset: Any, keyword: str) -> str | None:
+    """A code string of DICOM; what is none may be anything, a name too."""
+    value = (text(dataset, keyword) or "").upper()
+    return value if re.fullmatch(r"[A-Z0-9_ ]{1,16}", value) else None
+
+
 def number(dataset: Any, keyword: str) -> float | None:
     """First value as a finite number."""
     values = numbers(dataset, keyword)
@@ -288,9 +313,24 @@ def group(dataset: Any, frame: int, keyword: str) -> "Dataset | None":
     keyword : str
         "PixelMeasuresSequence", "PlanePositionSequence" …
     """
+    own, shared = functional_groups(dataset, frame)
+    found = item(own, keyword)
+    return item(shared, keyword) if found is None else found
+
+
+def differ_by_frame(dataset: Any) -> bool:
+    """Whether frames say anything of their own; if not, what is true of one is of all.
+
+    A hundred thousand frames of a pixel each are asked once then.
+    """
+    return bool(items(dataset, "PerFrameFunctionalGroupsSequence"))
+
+
+def functional_groups(
+    dataset: Any, frame: int
+) -> tuple["Dataset | None", "Dataset | None"]:
+    """Functional groups of a frame of its own, and those that all frames share."""
     per_frame = value_of(dataset, "PerFrameFunctionalGroupsSequence")
-    if hasattr(per_frame, "__len__") and frame < len(per_frame):
-        own = item(per_frame[frame], keyword)
-        if own is not None:
-            return own
-    return item(item(dataset, "SharedFunctionalGroupsSequence"), keyword)
+    has_own = hasattr(per_frame, "__len__") and frame < len(per_frame)
+    own = per_frame[frame] if has_own else None
+    return own, item(dataset, "SharedFunctionalGroupsSequence")

@@ -20,19 +20,25 @@ _MOST_HALF_LIVES = 15
 # A time without a date is within a day of the scan; for isotopes that are imaged days
 # after the injection that is a guess.
 _LONG_LIVED = 12 * 3600
+_ENHANCED = "1.2.840.10008.5.1.4.1.1.130"
+# Enhanced PET states the dose in MBq, PET slices in Bq. Nobody is given 100 GBq: what
+# is more was written in Bq.
+_MOST_MBQ = 1e5
 
 
 class _NotGiven(Exception):
     """What SUV needs is missing; the message says what."""
 
 
-def suv_of(dataset: "Dataset") -> tuple[float, str, str | None]:
+def suv_of(dataset: "Dataset", mapped: bool = False) -> tuple[float, str, str | None]:
     """Factor from rescaled values to SUVbw.
 
     Parameters
     ----------
     dataset : pydicom.dataset.Dataset
         Of a PET image.
+    mapped : bool, default=False
+        Whether a real-world value map made them Bq/ml, whatever Units says.
 
     Returns
     -------
@@ -51,7 +57,7 @@ def suv_of(dataset: "Dataset") -> tuple[float, str, str | None]:
     scanner's private element, or the frame's reference time, tells. With ADMIN they are
     corrected to the injection. The residue in the syringe is ignored.
     """
-    units = (text(dataset, "Units") or "").upper()
+    units = "BQML" if mapped else (text(dataset, "Units") or "").upper()
     try:
         if units == "GML":
             kind = text(dataset, "SUVType") or "BW"
@@ -87,21 +93,37 @@ def _philips(dataset: "Dataset") -> tuple[float, float]:
 
 def _per_activity(dataset: "Dataset") -> float:
     """Factor from Bq/ml to SUVbw (g/ml)."""
-    corrected = [name.upper() for name in texts(dataset, "CorrectedImage")]
-    correction = (text(dataset, "DecayCorrection") or "").upper()
-    for name in ("ATTN", "DECY"):
-        if name not in corrected:
-            raise _NotGiven(f"CorrectedImage has no {name}")
-    if correction not in ("START", "ADMIN"):
-        raise _NotGiven("DecayCorrection is neither START nor ADMIN")
+    enhanced = text(dataset, "SOPClassUID") == _ENHANCED
+    correction = _correction(dataset, enhanced)
     drug = item(dataset, "RadiopharmaceuticalInformationSequence")
     weight = _positive(dataset, "PatientWeight")
     dose = _positive(drug, "RadionuclideTotalDose")
+    if enhanced and dose < _MOST_MBQ:
+        dose *= 1e6
     half_life = _positive(drug, "RadionuclideHalfLife")
     if correction == "START":
         reference = _reference(dataset, half_life)
         dose *= 2 ** (-_decay_time(dataset, drug, reference, half_life) / half_life)
     return weight * 1000 / dose
+
+
+def _correction(dataset: "Dataset", enhanced: bool) -> str:
+    """What voxels are decay-corrected to; both corrections must have been made."""
+    if enhanced:
+        for name in ("AttenuationCorrected", "DecayCorrected"):
+            if text(dataset, name) != "YES":
+                raise _NotGiven(f"{name} is not YES")
+        if text(dataset, "DecayCorrectionDateTime") is None:
+            raise _NotGiven("DecayCorrectionDateTime is missing")
+        return "START"
+    corrected = [name.upper() for name in texts(dataset, "CorrectedImage")]
+    for name in ("ATTN", "DECY"):
+        if name not in corrected:
+            raise _NotGiven(f"CorrectedImage has no {name}")
+    correction = (text(dataset, "DecayCorrection") or "").upper()
+    if correction not in ("START", "ADMIN"):
+        raise _NotGiven("DecayCorrection is neither START nor ADMIN")
+    return correction
 
 
 def _positive(dataset: "Dataset | None", keyword: str) -> float:

@@ -21,8 +21,10 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 _KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # Bytes that pixel data may become whatever their size, and how many times their size
 # beyond that: JPEG 2000 makes a picture of any size out of a hundred bytes.
-_LARGEST_FREE = 1 << 26
+_LARGEST_FREE = 1 << 25
 _LARGEST_RATIO = 1000
+# Frames so many and so small are no images: a file of a megabyte would take minutes.
+_MANY_FRAMES, _FEW_PIXELS = 10_000, 256
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,14 @@ def stored_frames(
             yield pixels
 
 
+def _refuse_countless(fmt: PixelFormat, wanted: Sequence[int]) -> None:
+    if len(wanted) > _MANY_FRAMES and fmt.rows * fmt.columns < _FEW_PIXELS:
+        raise InvalidImageError(
+            f"has {fmt.frames} frames of {fmt.rows} × {fmt.columns} pixels: no images "
+            "are so many and so small; pass frame=k to read one of them"
+        )
+
+
 def _native(
     data: bytes, fmt: PixelFormat, wanted: Sequence[int]
 ) -> Iterator[tuple[np.ndarray, str]]:
@@ -266,6 +276,7 @@ def _native(
             f"is cut off: {len(data)} bytes of pixel data, its header speaks of "
             f"{expected} ({fmt.frames} frames of {fmt.rows} × {fmt.columns} pixels)"
         )
+    _refuse_countless(fmt, wanted)
     if fmt.photometric in ("YBR_RCT", "YBR_ICT"):
         raise InvalidImageError(
             f"has uncompressed pixels with the photometric interpretation "
@@ -334,6 +345,7 @@ def _compressed(
             "but what is made to fill the memory"
         )
     frames = codecs.frames_of(data, fmt.frames)
+    _refuse_countless(fmt, wanted)
     for i in wanted:
         # Frames that hold far more than they decode to are no frames.
         if len(frames[i]) > 4 * size + (1 << 16):

@@ -11,6 +11,7 @@ import numpy as np
 
 from skmedimg._dicom_header import group, integer, item, items, number, numbers, text
 from skmedimg._dicom_pixels import PixelFormat, Table, read_table
+from skmedimg._dicom_real_world import real_world_of
 from skmedimg._windows import FUNCTIONS, apply_window
 from skmedimg.exceptions import InvalidImageError
 
@@ -89,7 +90,8 @@ def modality_of(
     Returns
     -------
     modality : Modality
-        Identity with the units "raw" where nothing is known, or not trusted.
+        A real-world value map counts before the slope in PET, and where there is no
+        slope. Identity with the units "raw" where nothing is known, or not trusted.
     warning : str or None
         What the user should know.
     """
@@ -107,6 +109,9 @@ def modality_of(
         number(source, "RescaleIntercept"),
     )
     kind = text(source, "RescaleType")
+    real = real_world_of(dataset, frame)
+    if real is not None and (modality == "PT" or slope is None):
+        return Modality(*real), None
     if modality == "RTDOSE":
         scaling = number(dataset, "DoseGridScaling")
         units = "GY" if text(dataset, "DoseUnits") == "GY" else "rescaled"

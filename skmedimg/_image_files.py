@@ -12,7 +12,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from skmedimg._image_meta import ImageMeta
-from skmedimg._privacy import relative_to
+from skmedimg._privacy import KeySource, key_source, keyed, relative_to
 from skmedimg._read_image import read_image, windowed
 from skmedimg.exceptions import InvalidImageError
 
@@ -255,9 +255,13 @@ def survey(
         One a file, in order.
     """
     starts = range(0, len(items), _BATCH)
+    key = key_source()
     batches = Parallel(n_jobs=n_jobs)(
         delayed(_decode_batch)(
-            decoder, items[i : i + _BATCH], None if folder is None else _part(folder, i)
+            decoder,
+            items[i : i + _BATCH],
+            None if folder is None else _part(folder, i),
+            key,
         )
         for i in starts
     )
@@ -290,12 +294,13 @@ def create_private(path: Path) -> IO[bytes]:
 
 
 def _decode_batch(
-    decoder: Decoder, items: Sequence[Item], part: Path | None
+    decoder: Decoder, items: Sequence[Item], part: Path | None, key: KeySource
 ) -> list[Record]:
     if part is None:
-        return [_decode(decoder, item)[0] for item in items]
+        with keyed(key):
+            return [_decode(decoder, item)[0] for item in items]
     records = []
-    with create_private(part) as file:
+    with keyed(key), create_private(part) as file:
         for item in items:
             record, pixels = _decode(decoder, item)
             records.append(record)

@@ -22,7 +22,8 @@ class ImageMeta:
     units : str
         What the values are: "HU"; "SUVbw" or "BQML" (PET, Bq/ml); "GY" (dose); "raw"
         (stored values); "rescaled" (by the file's own slope, in no known unit);
-        "displayed" (colours, or what a window gave); or a rescale type of DICOM.
+        "displayed" (colours, or what a window gave); a rescale type of DICOM; or the
+        unit of a real-world value map ("mm2/s", "um2/s", "ms", "%").
     spacing : tuple of float or None
         Distance in mm from pixel to pixel along each spatial axis of the array, in the
         array's order, channels left out. For frames that are no stack of slices the
@@ -41,6 +42,10 @@ class ImageMeta:
     positions : tuple of tuple of float
         Centre of the first pixel of each slice in these coordinates, in mm; empty where
         unknown.
+    tilt : float
+        Degrees by which the axes of a volume are not at right angles, as where slices
+        were taken with a tilted gantry: each is shifted against the one before, and the
+        array is not sheared back. 0 as a rule, and where nothing is known.
     slice_thickness : float or None
         In mm.
     frames : int
@@ -73,6 +78,7 @@ class ImageMeta:
     orientation: str | None = None
     cosines: tuple[float, ...] | None = field(default=None, repr=False)
     positions: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    tilt: float = 0.0
     slice_thickness: float | None = None
     frames: int = 1
     patient: str | None = None

@@ -11,6 +11,9 @@ _ROOM = 1 << 30
 _PLAUSIBLE_RATIO = 200
 # Deflate cannot do better than 258 bytes in 2 bits.
 DEFLATE_RATIO = 1032
+# Progressive JPEG has about ten scans. Each costs a walk over the whole image, and may
+# take thirty bytes.
+_MOST_SCANS = 100
 _HEADERS = 1 << 16
 _CHUNK = 1 << 20
 
@@ -87,6 +90,11 @@ def check_claim(name: str, claimed: int, stored: int, *, ratio: float = 1.0) -> 
             "decompression bombs and all but empty images do. If you trust the file, "
             f"set the environment variable {_VARIABLE} to {claimed} (bytes) or more."
         )
+
+
+def has_too_many_scans(data: bytes) -> bool:
+    """Whether a JPEG codestream is made to keep a decoder busy."""
+    return data.count(b"\xff\xda") > _MOST_SCANS
 
 
 def in_words(count: int) -> str:

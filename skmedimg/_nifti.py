@@ -11,7 +11,7 @@ import numpy as np
 
 from skmedimg._image_meta import ImageMeta
 from skmedimg._limits import DEFLATE_RATIO, Stream, check_claim, fill
-from skmedimg._orientation import Grid, check_orientation, reorient
+from skmedimg._orientation import SLIGHT_TILT, Grid, check_orientation, reorient
 from skmedimg.exceptions import InvalidImageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def read_nifti(
     Warns
     -----
     UserWarning
-        If the header does not say how the axes lie in the patient.
+        If the header does not say how the axes lie in the patient, or its axes are not
+        at right angles.
 
     References
     ----------
@@ -85,6 +86,14 @@ def read_nifti(
     array, flat = _shaped(path.name, header, pixels)
     spacing = _spacing(header, affine)
     grid = None if affine is None else _grid(header, affine, array.shape)
+    if grid is not None and grid.tilt > SLIGHT_TILT:
+        warnings.warn(
+            f"{path.name}: its affine is sheared: the axes are {grid.tilt:g}° off a "
+            "right angle, as where slices were taken with a tilted gantry. The array "
+            "is not sheared back.",
+            UserWarning,
+            stacklevel=2,
+        )
     order = [0, 1, 2]
     if grid is not None and wanted is not None:
         array, order = reorient(array, grid.code, wanted)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 _AXES = ("RL", "AP", "SI")
+# Degrees, below which it is rounding.
+SLIGHT_TILT = 0.5
 _OPPOSITE = {letter: pair[1 - i] for pair in _AXES for i, letter in enumerate(pair)}
 
 
@@ -145,6 +147,16 @@ class Grid:
         """Where the axes lie, in three letters."""
         return closest_code((self.steps * [-1, -1, 1]).T)
 
+    @property
+    def tilt(self) -> float:
+        """Degrees between an axis and the normal of the other two, the largest one."""
+        angles = []
+        for i, step in enumerate(self.steps):
+            normal = np.cross(*np.delete(self.steps, i, axis=0))
+            sideways = np.linalg.norm(np.cross(step, normal))
+            angles.append(np.degrees(np.arctan2(sideways, abs(step @ normal))))
+        return round(float(max(angles)), 1)
+
     def reoriented(self, want: str) -> "Grid":
         """The same voxels with the axes that `reorient` gives the array."""
         order, flipped = _changes(self.code, want)
@@ -166,4 +178,5 @@ class Grid:
         return {
             "cosines": (*row.tolist(), *column.tolist()),
             "positions": tuple(map(tuple, self.starts.tolist())),
+            "tilt": self.tilt,
         }

@@ -1,5 +1,6 @@
 """Decoded images on disk, in one file that all processes share."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 import skmedimg
+from skmedimg._cache_cleaning import DRAFT, PIXELS, RECORDS, sweep_drafts
 from skmedimg._image_files import (
     Decoder,
     Form,
@@ -30,7 +32,11 @@ from skmedimg._image_files import (
 from skmedimg._privacy import pseudonym
 from skmedimg._scan import files_below
 
-_PIXELS, _RECORDS = "pixels.npy", "records.json"
+_FULL = (
+    "the image cache does not fit on its disk: skmedimg.io.list_cache() lists what is "
+    "in it, clear_cache() removes what was not used for a month; or pass another "
+    "folder as cache=, or a smaller image_size="
+)
 
 
 class CachedPixels:
@@ -123,13 +129,18 @@ def cached(
     place = folder / _key(items, decoder, n_jobs)
     found = _open(place)
     if found is None:
-        draft = Path(tempfile.mkdtemp(prefix="draft-", dir=folder))  # mode 0700
+        sweep_drafts(folder)
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))  # mode 0700
         try:
             records = survey(items, decoder, n_jobs, draft)
             if not skip and any(record.failure for record in records):
                 return records, None
             _fill(draft, items, records, decoder)
             _publish(draft, place)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, _FULL) from error
+            raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         found = _open(place)
@@ -144,10 +155,14 @@ def cached(
 def _open(place: Path) -> tuple[list[Record], CachedPixels] | None:
     """A whole cache, or None: one that was cut off is made again."""
     try:
-        raw = json.loads((place / _RECORDS).read_text(encoding="utf-8"))
-        pixels = CachedPixels(place / _PIXELS)
+        raw = json.loads((place / RECORDS).read_text(encoding="utf-8"))
+        pixels = CachedPixels(place / PIXELS)
     except (FileNotFoundError, ValueError, EOFError):
         return None
+    try:
+        os.utime(place / RECORDS)
+    except OSError:
+        pass  # a cache that may only be read: its last use is not known
     names = [one.name for one in fields(Record)]
     records = [Record(**dict(zip(names, row, strict=True))) for row in raw]
     return records, pixels
@@ -166,13 +181,13 @@ def _fill(
         "shape": (len(read), *form.shape),
     }
     # Written, not mapped: a full disk is then an error and not the end of the process.
-    with create_private(draft / _PIXELS) as file:
+    with create_private(draft / PIXELS) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for pixels in stored(draft, records):
             file.write(np.ascontiguousarray(form.fit(pixels)).data)
         file.flush()
         os.fsync(file.fileno())
-    with create_private(draft / _RECORDS) as file:
+    with create_private(draft / RECORDS) as file:
         rows = [list(asdict(record).values()) for record in records]
         file.write(json.dumps(rows).encode())
 
@@ -202,7 +217,7 @@ def _key(items: Sequence[Item], decoder: Decoder, n_jobs: int | None) -> str:
         decoder.channels,
         decoder.interpolation,
         # Another key gives other pseudonyms.
-        pseudonym(_RECORDS) if decoder.patients else None,
+        pseudonym(RECORDS) if decoder.patients else None,
     )
     key = hashlib.blake2b(repr(settings).encode(), digest_size=16)
     for digest in digests:

@@ -11,7 +11,10 @@ import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,10 +153,53 @@ def pseudonym(value: Any, key: bytes | str | None = None) -> str:
     if not text:
         return ""
     if key is None:
-        key = os.environ.get(_KEY_VARIABLE) or _kept_key(_key_file())
+        source = _SOURCE.get() or key_source()
+        key = source.secret or _kept_key(source.file or _key_file())
     secret = key.encode() if isinstance(key, str) else key
     message = text.encode("utf-8", "surrogateescape")
     return hmac.digest(secret, message, "sha256").hex()[:_DIGITS]
+
+
+@dataclass(frozen=True)
+class KeySource:
+    """Where the key of a process comes from; for its worker processes only.
+
+    Workers keep the environment they began with, which may be older than the key. To
+    be passed in a call, and held by nothing that is saved.
+
+    Attributes
+    ----------
+    secret : str
+        The environment's key, "" where there is none.
+    file : Path or None
+        Where the key is kept otherwise, and made when one is first needed; None where
+        there is no folder for it.
+    """
+
+    secret: str = field(repr=False)
+    file: Path | None = field(repr=False)
+
+
+_SOURCE: ContextVar[KeySource | None] = ContextVar("_SOURCE", default=None)
+
+
+def key_source() -> KeySource:
+    """That of this process, as its environment is now."""
+    secret = os.environ.get(_KEY_VARIABLE) or ""
+    try:
+        return KeySource(secret, _key_file())
+    except RuntimeError:  # no home: an error only where a key is needed
+        return KeySource(secret, None)
+
+
+@contextmanager
+def keyed(source: KeySource) -> Iterator[None]:
+    """Make pseudonyms with the key of another process."""
+    token = _SOURCE.set(source)
+    try:
+        yield
+    finally:
+        _SOURCE.reset(token)
 
 
 def _key_file() -> Path:

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from skmedimg._image_meta import ImageMeta
-from skmedimg._limits import DEFLATE_RATIO, check_claim, fill
+from skmedimg._limits import DEFLATE_RATIO, check_claim, fill, has_too_many_scans
 from skmedimg.exceptions import InvalidImageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _JPEG_RATIO = 64 * 8 * 3
 # Best ratios by the number of the TIFF compression; the others know no bound.
 _TIFF_RATIOS = {1: 1, 5: 2600, 7: _JPEG_RATIO, 8: DEFLATE_RATIO, 32773: 64}
 _NPY_HEADER = 10_000
+# A page of a few pixels takes a millisecond.
+_MOST_PAGES = 10_000
 _READ_KINDS = "buif"
 _COLOURED = ("PNG", "JPEG", "TIFF", "PNM")
 
@@ -139,6 +141,9 @@ def _read_png(name: str, file: IO[bytes], size: int) -> np.ndarray:
 def _read_jpeg(name: str, file: IO[bytes], size: int) -> np.ndarray:
     from PIL.JpegImagePlugin import JpegImageFile
 
+    if has_too_many_scans(file.read()):
+        raise ValueError("it has more scans than any image needs")
+    file.seek(0)
     image = JpegImageFile(file)
     claimed = image.width * image.height * len(image.getbands())
     check_claim(name, claimed, size, ratio=_JPEG_RATIO)
@@ -284,6 +289,8 @@ def _tiff_pages(name: str, image: "TiffImageFile", size: int) -> list[_Page]:
             image.seek(index)
         except EOFError:
             break
+        if index == _MOST_PAGES:
+            raise ValueError(f"it has more than {_MOST_PAGES} pages")
         page = _Page.of(image, index)
         tags = image.tag_v2
         bits = max(sum(page.bits), page.bits[0] * tags.get(277, 1))

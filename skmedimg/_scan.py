@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from joblib import Parallel, delayed
 
-from skmedimg._dicom import _code, _laterality, _view
+from skmedimg._dicom import laterality_of, view_of
 from skmedimg._dicom_geometry import geometry_of
 from skmedimg._dicom_header import (
+    code,
     group,
     integer,
     item,
@@ -20,7 +21,7 @@ from skmedimg._dicom_header import (
     text,
     texts,
 )
-from skmedimg._privacy import pseudonym, relative_to
+from skmedimg._privacy import KeySource, key_source, keyed, pseudonym, relative_to
 from skmedimg.exceptions import InvalidImageError
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def scan_dicom(
     root = Path(folder)
     paths = files_below(root)
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-    scanned = Parallel(n_jobs=n_jobs)(delayed(_scan)(root, part) for part in batches)
+    key = key_source()
+    scanned = Parallel(n_jobs=n_jobs)(
+        delayed(_scan)(root, part, key) for part in batches
+    )
     rows = [asdict(row) for part in scanned for row in part]
     table = pd.DataFrame(rows, columns=[field.name for field in fields(_Row)])
     # A column without any value would be one of objects.
@@ -127,8 +131,8 @@ def files_below(root: Path) -> list[Path]:
     )
 
 
-def _scan(root: Path, paths: Sequence[Path]) -> list[_Row]:
-    with quiet():
+def _scan(root: Path, paths: Sequence[Path], key: KeySource) -> list[_Row]:
+    with quiet(), keyed(key):
         return [_row(path, relative_to(root, path)) for path in paths]
 
 
@@ -147,7 +151,7 @@ def _row(path: Path, name: str) -> _Row:
     spacing = geometry_of(header, [0], False).spacing or (None, None)
     return _Row(
         path=name,
-        modality="DICOMDIR" if listing else _code(header, "Modality"),
+        modality="DICOMDIR" if listing else code(header, "Modality"),
         image=image,
         patient=pseudonym(text(header, "PatientID")) or None,
         study=pseudonym(text(header, "StudyInstanceUID")) or None,
@@ -160,8 +164,8 @@ def _row(path: Path, name: str) -> _Row:
         slice_thickness=number(measures, "SliceThickness")
         or number(header, "SliceThickness"),
         kernel=_kernel(header),
-        laterality=_laterality(header, 0),
-        view=_view(header),
+        laterality=laterality_of(header, 0),
+        view=view_of(header),
     )
 
 

@@ -1,8 +1,12 @@
 """The lazy array of many images, from memory or from files."""
 
 import os
+import sys
+import warnings
 from collections.abc import Callable, Sequence
+from copy import copy as shallow_copy
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from skmedimg._image_files import Item, Record
+
+_LOST_GROUPS = (
+    "this step turns an ImageSequence with groups into a plain array, which has none: "
+    "from here on, images of one patient may fall on both sides of an internal split. "
+    "Use a transformer of skmedimg.preprocessing, which keeps groups; where a plain "
+    "array is meant, let the step take X.to_numpy()."
+)
 
 
 class ImageSequence:
@@ -58,7 +69,7 @@ class ImageSequence:
     cache : True or path, default=None
         Keep decoded pixels in the user's cache folder, or in the folder given, readable
         by the user only. What is there is found again by the content of the files and
-        the parameters above. None keeps nothing.
+        the parameters above; `clear_cache` removes it. None keeps nothing.
     on_error : {"raise", "skip"}, default="raise"
         "skip" leaves out files that cannot be read, and lists them in `skipped_`.
     n_jobs : int, default=None
@@ -89,6 +100,17 @@ class ImageSequence:
         not one group an image.
     TypeError
         If `source` is neither files nor an array of images.
+
+    Warns
+    -----
+    UserWarning
+        If a step of scikit-learn turns it into a plain array and it has groups, which
+        are lost; `to_numpy` says that this is meant.
+
+    Notes
+    -----
+    Sent to worker processes, or pickled, a memory map or an h5py dataset goes as the
+    name of its file and is opened there for reading.
 
     See Also
     --------
@@ -250,14 +272,12 @@ class ImageSequence:
             if len(key) != 2 or key[1] is not Ellipsis:
                 raise IndexError(
                     "an ImageSequence is indexed by images only: X[rows]; take "
-                    "numpy.asarray(X) to index pixels."
+                    "X.to_numpy() to index pixels."
                 )
             key = key[0]
         if isinstance(key, int | np.integer):
             return self._read(self._index[key : key + 1 or None])[0]
-        part = object.__new__(ImageSequence)
-        part._source = self._source
-        part._skipped = self._skipped
+        part = shallow_copy(self)
         key = key if isinstance(key, slice) else np.asarray(key)
         if isinstance(key, np.ndarray) and key.size == 0:
             key = key.astype(int)
@@ -271,10 +291,56 @@ class ImageSequence:
         part.groups = None if self.groups is None else self.groups[key]
         return part
 
+    def to_numpy(self) -> np.ndarray:
+        """All pixels, read into memory; groups stay behind.
+
+        Returns
+        -------
+        ndarray of shape (n, …)
+            A copy.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skmedimg.io import ImageSequence
+        >>> X = ImageSequence.from_array(np.zeros((4, 8, 8)), groups=[1, 1, 2, 2])
+        >>> X[X.groups == 1].to_numpy().shape
+        (2, 8, 8)
+        """
+        return self._read(self._index)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("the pixels of an ImageSequence are always read as a copy")
-        return self._read(self._index).astype(dtype or self.dtype, copy=False)
+        if self.groups is not None and _is_step_of_sklearn():
+            warnings.warn(_LOST_GROUPS, UserWarning, stacklevel=2)
+        return self.to_numpy().astype(dtype or self.dtype, copy=False)
+
+    def _derived(self, source: Any) -> "ImageSequence":
+        """The same images with other pixels, one for each: all else is kept."""
+        other = shallow_copy(self)
+        other._source, other._index = source, np.arange(len(self))
+        return other
+
+    def __copy__(self) -> "ImageSequence":
+        # Not by its state, which would open files once more.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        from skmedimg._on_disk import on_disk
+
+        file = on_disk(self._source)
+        if file is None:
+            return self.__dict__
+        return self.__dict__ | {"_source": None, "_file": file}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        file = state.pop("_file", None)
+        self.__dict__.update(state)
+        if file is not None:
+            self._source = file.open()
 
     def _read(self, index: np.ndarray) -> np.ndarray:
         source = self._source
@@ -298,6 +364,27 @@ class ImageSequence:
         return (
             f"ImageSequence(shape={self.shape}, dtype={self.dtype}, {groups}{skipped})"
         )
+
+
+def _is_step_of_sklearn() -> bool:
+    """Whether scikit-learn asks for the pixels, or what it calls in its turn does.
+
+    Who calls ``numpy.asarray`` with his own hands sees the array he gets. The package
+    itself takes the groups apart before.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    package = _package(frame)
+    if package == "skmedimg":
+        return False
+    while frame is not None and package not in ("sklearn", "imblearn"):
+        frame = frame.f_back
+        package = _package(frame)
+    return frame is not None
+
+
+def _package(frame: FrameType | None) -> str:
+    name = "" if frame is None else frame.f_globals.get("__name__") or ""
+    return name.partition(".")[0]
 
 
 def _items(source: Any) -> "list[Item] | None":

@@ -14,7 +14,7 @@ import numpy as np
 from skmedimg._dicom import read_dicom
 from skmedimg._dicom_header import quiet
 from skmedimg._image_meta import ImageMeta
-from skmedimg._orientation import Grid, check_orientation, reorient
+from skmedimg._orientation import SLIGHT_TILT, Grid, check_orientation, reorient
 from skmedimg._privacy import pseudonym
 from skmedimg._scan import files_below
 from skmedimg._slices import (
@@ -27,7 +27,6 @@ from skmedimg._slices import (
 )
 from skmedimg.exceptions import InvalidImageError
 
-_TILT = 0.5  # degrees
 _UNEVEN = 0.05  # of the spacing
 _SAME = 1e-3  # mm
 _LISTED = 20
@@ -76,8 +75,9 @@ def read_dicom_series(
     Warns
     -----
     UserWarning
-        If slices are missing, doubled, unevenly spaced, or shifted against each other
-        as by a tilted gantry; with their positions in mm along the normal.
+        If slices are missing, doubled, unevenly spaced, or shifted against each other,
+        with their positions in mm along the normal; if they were taken with a tilted
+        gantry (`ImageMeta.tilt`): the volume is then not orthogonal.
 
     See Also
     --------
@@ -223,7 +223,8 @@ def _check_shift(name: str, slices: list[Slice]) -> None:
     way = positions[-1] - positions[0]
     aside = way - (way @ normal) * normal
     angle = np.degrees(np.arctan2(np.linalg.norm(aside), way @ normal))
-    if angle > _TILT:
+    # Of frames of one file `read_dicom` says it.
+    if angle > SLIGHT_TILT and len({one.path for one in slices}) > 1:
         _warn(
             f"{name}: the stack is tilted by {angle:.3g}°, as by a tilted gantry: each "
             "slice is shifted against the one before. The volume is not sheared back."

@@ -83,8 +83,9 @@ class ImageTransformer(TransformerMixin, BaseEstimator):
         ndarray or ImageSequence of n images
             In the layout of X. An `ImageSequence` (h5py and zarr arrays are read as
             one) gives another that transforms what is read when it is read, and
-            carries the same groups. Images of differing shapes give an array if they
-            come out in one shape, otherwise an object array of images.
+            carries the same groups, `kept_` and `skipped_`. Images of differing shapes
+            give an array if they come out in one shape, otherwise an object array of
+            images.
 
         Raises
         ------
@@ -100,7 +101,7 @@ class ImageTransformer(TransformerMixin, BaseEstimator):
         self._check_spec(images.spec)
         if isinstance(images.source, ImageSequence):
             lazy = _TransformedImages(clone(self), images)
-            return ImageSequence.from_array(lazy, groups=images.groups)
+            return images.source._derived(lazy)
         return self._transform_images(images)
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
@@ -208,7 +209,7 @@ class _TransformedImages:
         return len(self._source)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        raw = np.asarray(self._source[rows])
+        raw = self._source[rows].to_numpy()
         return self._transformer._transform_images(ImageArray(raw, self._spec))
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skmedimg._cache_cleaning import clear_cache, list_cache
     from skmedimg._image_meta import ImageMeta
     from skmedimg._read_image import read_image
     from skmedimg._scan import scan_dicom
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _LAZY = {
     "ImageMeta": "skmedimg._image_meta",
     "ImageSequence": "skmedimg._sequence",
+    "clear_cache": "skmedimg._cache_cleaning",
+    "list_cache": "skmedimg._cache_cleaning",
     "list_windows": "skmedimg._windows",
     "read_dicom_series": "skmedimg._series",
     "read_image": "skmedimg._read_image",
@@ -31,6 +34,8 @@ _LAZY = {
 __all__ = [
     "ImageMeta",
     "ImageSequence",
+    "clear_cache",
+    "list_cache",
     "list_windows",
     "read_dicom_series",
     "read_image",

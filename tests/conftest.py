@@ -11,6 +11,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 os.environ["SKMEDIMG_KEY"] = "a key for tests"
 
 import random
+import sys
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,9 @@ import pytest
 
 # Importing it draws once from Python's global generator, which a fixture watches.
 import sklearn.model_selection  # noqa: F401
+
+# Helpers that several test modules share: fuzz_files, series_files.
+sys.path.append(str(Path(__file__).parent))
 
 DATA = Path(
     os.environ.get("SKMEDIMG_TEST_DATA", Path(__file__).parents[2] / "shared" / "data")

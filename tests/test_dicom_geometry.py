@@ -5,6 +5,7 @@ import pytest
 
 from skmedimg._dicom import read_dicom
 from skmedimg._windows import apply_window
+from skmedimg.exceptions import InvalidImageError
 
 AXIAL = [1, 0, 0, 0, 1, 0]
 FRAMES = np.arange(3 * 24, dtype=np.uint16).reshape(3, 4, 6)
@@ -192,3 +193,14 @@ def test_where_spacing_comes_from(write_dicom, elements, spacing, source):
 )
 def test_where_rows_and_columns_increase_to(write_dicom, elements, letters):
     assert read_dicom(write_dicom(**elements))[1].orientation == letters
+
+
+def test_countless_tiny_frames_are_refused_and_one_can_be_read(write_dicom):
+    """A megabyte of them took minutes."""
+    points = np.arange(30_000, dtype=np.uint16).reshape(-1, 1, 1)
+    path = write_dicom(points)
+    with pytest.raises(InvalidImageError, match=r"30000 frames of 1 × 1 .* frame=k"):
+        read_dicom(path)
+    assert read_dicom(path, frame=700)[0].tolist() == [[700]]
+    array, _ = read_dicom(write_dicom(points[:9000]))
+    assert np.array_equal(array, points[:9000])

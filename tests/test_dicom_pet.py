@@ -186,3 +186,116 @@ def test_other_units_and_screenshots(write_dicom):
             write_dicom(Modality="PT", SOPClassUID=screenshot, Units="BQML")
         )
     assert meta.units == "raw"
+
+
+def real_world(units, slope=None, intercept=0.0, **elements):
+    """One real-world value map."""
+    one = {"MeasurementUnitsCodeSequence": {"CodeValue": units}}
+    if slope is not None:
+        one |= {"RealWorldValueSlope": slope, "RealWorldValueIntercept": intercept}
+    return one | elements
+
+
+def enhanced(write_dicom, maps, **elements):
+    """Enhanced PET of three frames; `maps` are those of each frame, or of all."""
+    pixels = np.arange(72, dtype=np.uint16).reshape(3, 4, 6)
+    plane = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    shared = {"PlaneOrientationSequence": plane}
+    frames = [
+        {"PlanePositionSequence": {"ImagePositionPatient": [0, 0, 2 * z]}}
+        for z in range(3)
+    ]
+    if isinstance(maps, dict):
+        shared["RealWorldValueMappingSequence"] = maps
+    else:
+        for frame, own in zip(frames, maps, strict=True):
+            frame["RealWorldValueMappingSequence"] = own
+    defaults = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.130",
+        "Modality": "PT",
+        "AttenuationCorrected": "YES",
+        "DecayCorrected": "YES",
+        "DecayCorrectionDateTime": "20200305110000",
+        "PatientWeight": "74",
+        "SharedFunctionalGroupsSequence": shared,
+        "PerFrameFunctionalGroupsSequence": frames,
+        "RadiopharmaceuticalInformationSequence": {
+            "RadionuclideTotalDose": "370",  # MBq, unlike that of PET slices
+            "RadionuclideHalfLife": str(HALF_LIFE),
+            "RadiopharmaceuticalStartDateTime": "20200305100000",
+        },
+    }
+    return pixels, write_dicom(pixels, **defaults | elements)
+
+
+def test_enhanced_pet_in_bq_per_ml_becomes_suv(write_dicom):
+    pixels, path = enhanced(write_dicom, real_world("Bq/ml", 2.5, 10.0))
+    array, meta = read_dicom(path)
+    assert meta.units == "SUVbw"
+    assert array.dtype == np.float32
+    assert np.allclose(array, (pixels * 2.5 + 10) * PER_BQML, rtol=1e-6)
+
+
+def test_enhanced_pet_with_a_map_for_each_frame(write_dicom):
+    slopes = (0.5, 1.0, 0.25)
+    maps = [
+        [real_world("Bq/ml", 1000 * s), real_world("{SUVbw}g/ml", s)] for s in slopes
+    ]
+    # SUV that the scanner worked out needs neither weight nor dose.
+    pixels, path = enhanced(write_dicom, maps, PatientWeight=None)
+    array, meta = read_dicom(path)
+    assert meta.units == "SUVbw"
+    assert np.array_equal(array, pixels * np.reshape(slopes, (3, 1, 1)))
+
+
+def test_enhanced_pet_without_what_suv_needs(write_dicom):
+    for name, value in (
+        ("DecayCorrected", "NO"),
+        ("AttenuationCorrected", None),
+        ("DecayCorrectionDateTime", None),
+        ("PatientWeight", None),
+    ):
+        maps = real_world("Bq/ml", 2.5)
+        pixels, path = enhanced(write_dicom, maps, **{name: value})
+        with pytest.warns(UserWarning, match=rf"{name} is .*Bq/ml"):
+            array, meta = read_dicom(path)
+        assert meta.units == "BQML"
+        assert np.array_equal(array, pixels * 2.5)
+    pixels, path = enhanced(write_dicom, real_world("{propcounts}", 2.5))
+    with pytest.warns(UserWarning, match="in no known unit; values are left as stored"):
+        array, meta = read_dicom(path)
+    assert np.array_equal(array, pixels)
+
+
+def test_slices_whose_scanner_says_suv(write_dicom):
+    maps = [real_world("Bq/ml", 2.5), real_world("{SUVbw}g/ml", 0.0125, -0.5)]
+    path = write_dicom(STORED, RealWorldValueMappingSequence=maps, **PET)
+    array, meta = read_dicom(path)
+    assert meta.units == "SUVbw"
+    assert np.allclose(array, STORED * 0.0125 - 0.5, rtol=1e-6)
+
+
+def test_parametric_maps(write_dicom):
+    stored = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    path = write_dicom(
+        stored, Modality="MR", RealWorldValueMappingSequence=real_world("um2/s", 2.0)
+    )
+    array, meta = read_dicom(path)
+    assert meta.units == "um2/s"
+    assert np.array_equal(array, stored * 2)
+    table = real_world(
+        "ms",
+        RealWorldValueFirstValueMapped=2,
+        RealWorldValueLUTData=[0.5, 1.5, 4.0],
+    )
+    path = write_dicom(stored, Modality="MR", RealWorldValueMappingSequence=table)
+    array, meta = read_dicom(path)
+    assert meta.units == "ms"
+    assert array[0].tolist() == [0.5, 0.5, 0.5, 1.5, 4.0, 4.0]
+    # Of several quantities none is the image, and free text is no unit.
+    several = [real_world("ms", 2.0), real_world("%", 3.0)]
+    for maps in (several, real_world("for Dr Poe", 2.0)):
+        path = write_dicom(stored, Modality="MR", RealWorldValueMappingSequence=maps)
+        array, meta = read_dicom(path)
+        assert meta.units == "raw"
+        assert np.array_equal(array, stored)

@@ -79,10 +79,10 @@ def test_subsets_are_numpys(source, key, ellipsis):
     assert isinstance(part, ImageSequence)
     assert (part.shape, part.ndim, len(part)) == (expected.shape, 3, len(expected))
     assert part.dtype == np.uint8
-    np.testing.assert_array_equal(np.asarray(part), expected)
+    np.testing.assert_array_equal(part.to_numpy(), expected)
     np.testing.assert_array_equal(part.groups, GROUPS[index])
     again = part[::-1]
-    np.testing.assert_array_equal(np.asarray(again), expected[::-1])
+    np.testing.assert_array_equal(again.to_numpy(), expected[::-1])
     np.testing.assert_array_equal(again.groups, GROUPS[index][::-1])
 
 
@@ -102,7 +102,7 @@ def test_scikit_learn_indexes_it(source):
     X = ImageSequence.from_array(source, groups=GROUPS)
     for key in ([2, 0], np.array([5]), slice(1, 3), np.arange(10) > 6):
         part = _safe_indexing(X, key)
-        np.testing.assert_array_equal(np.asarray(part), PIXELS[key])
+        np.testing.assert_array_equal(part.to_numpy(), PIXELS[key])
         np.testing.assert_array_equal(part.groups, GROUPS[key])
 
 
@@ -115,7 +115,7 @@ def test_subsets_read_nothing_and_fits_read_batches(tiny):
         "ImageSequence(shape=(2, 4, 5), dtype=uint8, 2 groups)",
         [],
     )
-    np.asarray(part)
+    part.to_numpy()
     assert source.reads == [2]
     big = Counting(np.random.default_rng(0).integers(0, 255, (40, 256, 256), np.uint8))
     clf = tiny(batch_size=4).fit(ImageSequence.from_array(big), np.arange(40) % 2)
@@ -130,8 +130,8 @@ def test_forms_of_arrays(source):
     X = ImageSequence.from_array(source)
     assert np.asarray(X, dtype=np.float32).dtype == np.float32
     np.testing.assert_array_equal(np.array(X), PIXELS)
-    np.asarray(X)[:] = 0  # a copy, the images stay
-    np.testing.assert_array_equal(np.asarray(X), PIXELS)
+    X.to_numpy()[:] = 0  # a copy, the images stay
+    np.testing.assert_array_equal(X.to_numpy(), PIXELS)
     with pytest.raises(ValueError, match="copy"):
         np.asarray(X, copy=False)
     assert repr(X) == "ImageSequence(shape=(10, 4, 5), dtype=uint8, no groups)"
@@ -142,7 +142,7 @@ def test_forms_of_arrays(source):
 def test_pickling(groups):
     X = ImageSequence.from_array(PIXELS, groups=groups)[2:5]
     back = pickle.loads(pickle.dumps(X))
-    np.testing.assert_array_equal(np.asarray(back), PIXELS[2:5])
+    np.testing.assert_array_equal(back.to_numpy(), PIXELS[2:5])
     assert repr(back) == repr(X)
     if groups is not None:
         np.testing.assert_array_equal(back.groups, GROUPS[2:5])

@@ -262,6 +262,17 @@ def test_colour_stays_last(tmp_path):
     np.testing.assert_array_equal(array, colour.transpose(2, 1, 0, 3))
 
 
+def test_sheared_affine_is_said(tmp_path):
+    affine = np.diag([2.0, 3, 4, 1])
+    affine[1, 2] = -4 * np.tan(np.radians(20))  # slices shifted toward posterior
+    nib.Nifti1Image(SPL, affine).to_filename(tmp_path / "a.nii")
+    with pytest.warns(UserWarning, match=r"a\.nii: its affine is sheared.* 20°"):
+        _, meta = read_nifti(tmp_path / "a.nii")
+    assert meta.tilt == 20
+    nib.Nifti1Image(SPL, np.diag([2.0, 3, 4, 1])).to_filename(tmp_path / "a.nii")
+    assert read_nifti(tmp_path / "a.nii")[1].tilt == 0
+
+
 def test_unknown_orientation_is_said(tmp_path):
     path = write(tmp_path / "a.nii", SPL, np.eye(4), forms=(0, 0))
     with pytest.warns(UserWarning, match="a.nii: its header does not say how"):
@@ -411,6 +422,7 @@ def test_any_damage_gives_an_image_or_a_clear_error(name, tmp_path):
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not say how the axes")
+            warnings.filterwarnings("ignore", message=".*affine is sheared")
             try:
                 read_nifti(path)
             except InvalidImageError as error:

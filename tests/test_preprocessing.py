@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -23,7 +21,6 @@ from skmedimg.preprocessing import (
     ChannelStacker,
     ForegroundCropper,
     GrayToRGB,
-    ImageReader,
     IntensityScaler,
     Resampler,
     Resizer,
@@ -433,7 +430,7 @@ def test_a_sequence_is_transformed_as_it_is_read(transformer):
     assert out.groups.tolist() == list("aabbc")
     part = out[[4, 0, 4]]
     assert part.groups.tolist() == list("cac")
-    np.testing.assert_array_equal(np.asarray(part), expected[[4, 0, 4]])
+    np.testing.assert_array_equal(part.to_numpy(), expected[[4, 0, 4]])
     assert source.read == 2
     np.testing.assert_array_equal(out[-1], expected[-1])
 
@@ -444,7 +441,7 @@ def test_lazy_steps_follow_one_another_and_pickle(tmp_path):
         expected = lazy.fit_transform(HU)
         out = lazy.transform(file.create_dataset("x", data=HU))
         assert isinstance(out, ImageSequence)
-        np.testing.assert_array_equal(np.asarray(out), expected)
+        np.testing.assert_array_equal(out.to_numpy(), expected)
     again = pickle.loads(pickle.dumps(lazy.transform(ImageSequence.from_array(HU))))
     np.testing.assert_array_equal(np.asarray(again[1:3]), expected[1:3])
 
@@ -454,7 +451,7 @@ def test_parameters_set_later_do_not_reach_what_is_lazy():
     out = scaler.transform(ImageSequence.from_array(HU))
     expected = scaler.transform(HU)
     scaler.set_params(window="bone")
-    np.testing.assert_array_equal(np.asarray(out), expected)
+    np.testing.assert_array_equal(out.to_numpy(), expected)
 
 
 def test_an_empty_part_of_a_sequence_stays_empty():
@@ -560,58 +557,3 @@ def test_layouts_that_are_not_clear():
         GrayToRGB().fit(np.zeros((2, 8, 8, 4), np.uint8))
     with pytest.raises(ValueError, match="X is empty"):
         Resizer(4).transform(np.zeros((0, 8, 8)))
-
-
-# -- file names ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def files(images, tmp_path, monkeypatch):
-    """Names of forty PNG files, and their labels."""
-    monkeypatch.setenv("SKMEDIMG_KEY", "a key for tests")
-    X, y = images
-    names = [str(tmp_path / f"{i}.png") for i in range(len(X))]
-    for name, image in zip(names, X, strict=True):
-        Image.fromarray(image).save(name)
-    return np.array(names), y
-
-
-def test_a_pipeline_takes_file_names(files, images, tiny, tmp_path):
-    names, y = files
-    pipe = make_pipeline(ImageReader((10, 10), cache=tmp_path / "cache"), tiny())
-    probability = pipe.fit(names, y).predict_proba(names)
-    plain = tiny().fit(images[0], y).predict_proba(images[0])
-    np.testing.assert_array_equal(probability, plain)
-    again = pickle.loads(pickle.dumps(pipe))
-    np.testing.assert_array_equal(again.predict_proba(names), probability)
-    cross_validate(pipe, names, y, cv=2, error_score="raise")
-
-
-def test_forms_of_file_names(files, images):
-    names, _ = files
-    reader = ImageReader((10, 10)).fit(names)
-    for form in (list(names), pd.Series(names, index=range(5, 45)), names[:, None]):
-        np.testing.assert_array_equal(np.asarray(reader.transform(form)), images[0])
-
-
-def test_channels_are_those_of_fit(files, tmp_path):
-    names, _ = files
-    colour = str(tmp_path / "colour.png")
-    Image.new("RGB", (10, 10), (255, 0, 0)).save(colour)
-    grey = ImageReader((10, 10)).fit(names)
-    assert grey.transform([colour]).shape == (1, 10, 10)
-    mixed = ImageReader((10, 10)).fit([names[0], colour])
-    assert mixed.transform(names[:2]).shape == (2, 10, 10, 3)
-    assert ImageReader((8, 8), channels=3).fit_transform(names).shape == (40, 8, 8, 3)
-
-
-def test_a_reader_reads_files_only(files, images):
-    reader = ImageReader((10, 10))
-    with pytest.raises(TypeError, match="leave ImageReader out"):
-        reader.fit(images[0])
-    with pytest.raises(TypeError, match="must hold file names"):
-        reader.fit([1, 2])
-    with pytest.raises(NotFittedError):
-        reader.transform(files[0])
-    with pytest.raises(ValueError, match="'channels' parameter"):
-        ImageReader((10, 10), channels=2).fit(files[0])

@@ -1,24 +1,30 @@
 """Pseudonyms and their key; what a text may not hold; names of files in messages."""
 
 import os
+import pickle
 import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from joblib import Parallel, delayed
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 
+from skmedimg._image_files import Decoder
 from skmedimg._privacy import (
     IDENTIFYING_KEYWORDS,
     _kept_key,
     find_identifying,
     identifying_values,
+    key_source,
     pseudonym,
     relative_to,
 )
+from skmedimg.io import ImageSequence, scan_dicom
 
 
 @pytest.fixture
@@ -169,3 +175,38 @@ def test_file_is_named_below_the_folder_asked_for():
     assert relative_to(Path("/data"), Path("/home/jane roe/b.dcm")) == "b.dcm"
     assert relative_to("/data/b.dcm", "/data/b.dcm") == "b.dcm"
     assert relative_to(None, "x/b.dcm") == "b.dcm"
+
+
+def test_workers_use_the_key_that_their_parent_has_now(write_dicom, monkeypatch):
+    for i in range(300):
+        path = write_dicom(name=f"{i}.dcm", PatientID=f"PAT-{i % 3}")
+    # They keep the environment of their first call.
+    Parallel(n_jobs=2)(delayed(os.getpid)() for _ in range(4))
+    monkeypatch.setenv("SKMEDIMG_KEY", "a key that came later")
+    expected = [pseudonym(f"PAT-{i}", key="a key that came later") for i in range(3)]
+    table = scan_dicom(path.parent, n_jobs=2)
+    assert len(table) == 300
+    assert set(table.patient) == set(expected)
+    paths = [path.with_name(f"{i}.dcm") for i in range(99)]
+    X = ImageSequence(paths, "patient", n_jobs=2)
+    assert X.groups.tolist() == expected * 33
+    assert b"a key that came later" not in pickle.dumps(X)
+
+
+def test_a_key_on_its_way_is_not_shown(monkeypatch):
+    monkeypatch.setenv("SKMEDIMG_KEY", "a secret key")
+    assert "secret" not in repr(key_source())
+    assert "secret" not in repr(Decoder(patients=True))
+
+
+def test_without_a_home_only_pseudonyms_fail(tmp_path, monkeypatch):
+    monkeypatch.delenv("SKMEDIMG_KEY", raising=False)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    np.save(tmp_path / "a.npy", np.zeros((4, 4)))
+    assert ImageSequence([tmp_path / "a.npy"]).shape == (1, 4, 4)
+    with pytest.raises(RuntimeError):
+        pseudonym("PAT-1")

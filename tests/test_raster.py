@@ -532,3 +532,15 @@ def test_any_damage_gives_an_image_or_a_clear_error(case, tmp_path):
     assert all(message.startswith("image: ") for message in messages)
     assert slowest < 1
     assert peak < 3e7
+
+
+def test_scans_without_end_are_refused(tmp_path):
+    """A megabyte of them keeps a decoder busy for minutes."""
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(path, progressive=True)
+    data = path.read_bytes()
+    last = data[data.rfind(b"\xff\xda") : -2]
+    assert read_raster(path)[0].shape == (64, 64)
+    path.write_bytes(data[:-2] + 100 * last + data[-2:])
+    with pytest.raises(InvalidImageError, match="more scans than any image needs"):
+        read_raster(path)

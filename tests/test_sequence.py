@@ -52,7 +52,7 @@ def test_files_are_an_array(files, tmp_path, cached):
     assert X.ndim == 3
     assert X.dtype == np.uint8
     assert len(X) == 6
-    np.testing.assert_array_equal(np.asarray(X), GREY)
+    np.testing.assert_array_equal(X.to_numpy(), GREY)
     np.testing.assert_array_equal(X[-1], GREY[-1])
     assert X[0].flags.writeable
     for key in (slice(1, 5, 2), [4, 0, 0], np.arange(6) > 3, (np.array([2]), ...), []):
@@ -60,12 +60,12 @@ def test_files_are_an_array(files, tmp_path, cached):
         rows = np.asarray(rows, dtype=int) if isinstance(rows, list) else rows
         part = X[key]
         assert isinstance(part, ImageSequence)
-        np.testing.assert_array_equal(np.asarray(part), GREY[rows])
+        np.testing.assert_array_equal(part.to_numpy(), GREY[rows])
         np.testing.assert_array_equal(part.groups, np.array(list("aabbcc"))[rows])
         np.testing.assert_array_equal(part.kept_, np.arange(6)[rows])
     assert repr(X) == "ImageSequence(shape=(6, 8, 10), dtype=uint8, 3 groups)"
     again = pickle.loads(pickle.dumps(_safe_indexing(X, [5, 1])))
-    np.testing.assert_array_equal(np.asarray(again), GREY[[5, 1]])
+    np.testing.assert_array_equal(again.to_numpy(), GREY[[5, 1]])
 
 
 def test_array_form_takes_no_option_of_files():
@@ -145,7 +145,7 @@ def test_parameters_have_caches_of_their_own(files, tmp_path, changed):
     other = ImageSequence(files, cache=tmp_path / "cache", **changed)
     expected = ImageSequence(files, **changed)
     np.testing.assert_array_equal(np.asarray(other), np.asarray(expected))
-    np.testing.assert_array_equal(np.asarray(plain), GREY)
+    np.testing.assert_array_equal(plain.to_numpy(), GREY)
 
 
 def test_reader_that_cannot_be_told_apart_is_not_cached(files, tmp_path):
@@ -166,7 +166,7 @@ def test_damaged_cache_is_made_again(files, tmp_path, damage):
     else:
         pixels.unlink()
     X = ImageSequence(files, cache=cache)
-    np.testing.assert_array_equal(np.asarray(X), GREY)
+    np.testing.assert_array_equal(X.to_numpy(), GREY)
     assert only_folder(cache) == folder
 
 
@@ -183,7 +183,7 @@ def test_pickle_carries_the_path_of_the_cache_only(tmp_path):
         paths.append(tmp_path / f"{i}.npy")
         np.save(paths[-1], RNG.normal(size=(64, 64)))
     X = ImageSequence(paths, cache=tmp_path / "cache")
-    np.asarray(X)
+    X.to_numpy()
     assert len(pickle.dumps(X)) < 4000
     sums = Parallel(n_jobs=2)(delayed(total)(X[[i]]) for i in range(3))
     assert sums == [float(np.load(path).sum()) for path in paths]
@@ -195,7 +195,7 @@ def test_pickle_carries_the_path_of_the_cache_only(tmp_path):
 
 
 def total(X):
-    return float(np.asarray(X).sum())
+    return float(X.to_numpy().sum())
 
 
 def test_workers_that_build_at_once_agree(files, tmp_path):
@@ -203,14 +203,14 @@ def test_workers_that_build_at_once_agree(files, tmp_path):
         delayed(ImageSequence)(files, cache=tmp_path / "cache") for _ in range(4)
     )
     for X in built:
-        np.testing.assert_array_equal(np.asarray(X), GREY)
+        np.testing.assert_array_equal(X.to_numpy(), GREY)
     assert only_folder(tmp_path / "cache")
 
 
 def test_parallel_decoding_is_the_same(files):
     X = ImageSequence(files * 12, n_jobs=2, image_size=(4, 4))
     one = ImageSequence(files, image_size=(4, 4))
-    np.testing.assert_array_equal(np.asarray(X), np.tile(one, (12, 1, 1)))
+    np.testing.assert_array_equal(X.to_numpy(), np.tile(one, (12, 1, 1)))
 
 
 def save_kinds(folder):
@@ -286,7 +286,7 @@ def test_unreadable_files_are_named_or_left_out(files, tmp_path):
         assert list(X.skipped_["path"]) == ["P0/1.png", "P2/4.png"]
         assert "none of DICOM" in X.skipped_["reason"][0]
         assert "cannot be opened" in X.skipped_["reason"][1]
-        np.testing.assert_array_equal(np.asarray(X), GREY[[0, 2, 3, 5]])
+        np.testing.assert_array_equal(X.to_numpy(), GREY[[0, 2, 3, 5]])
         assert repr(X).endswith("4 groups, 2 skipped)")
         np.testing.assert_array_equal(X[1:].kept_, [2, 3, 5])
     with pytest.raises(InvalidImageError):
@@ -385,7 +385,7 @@ def test_warnings_of_files_are_said_once(write_dicom):
     with pytest.warns(UserWarning, match=r"^0.dcm and 2 more: .*PROCESSING") as caught:
         X = ImageSequence(paths)
     assert len(caught) == 1
-    np.asarray(X)  # and not again
+    X.to_numpy()  # and not again
 
 
 @pytest.mark.parametrize("kind", ["npy", "nii", "png", "dcm", "tif"])
@@ -443,10 +443,10 @@ def test_series_as_volumes(write_dicom, tmp_path):
             path.rename(folder / f"{-k}.dcm")
         folders.append(folder)
     X = ImageSequence(folders, reader=read_dicom_series, cache=tmp_path / "cache")
-    np.testing.assert_array_equal(np.asarray(X), pixels)
+    np.testing.assert_array_equal(X.to_numpy(), pixels)
     files = [tuple(folder.iterdir()) for folder in folders]
     again = ImageSequence(files, reader=read_dicom_series)
-    np.testing.assert_array_equal(np.asarray(again), pixels)
+    np.testing.assert_array_equal(again.to_numpy(), pixels)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
