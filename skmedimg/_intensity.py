@@ -142,7 +142,7 @@ def where_not_finite(images: ImageArray) -> str:
     bad = np.flatnonzero(~np.concatenate(finite))
     first, n_nan, n_infinite = None, 0, 0
     for i in bad:
-        image = np.asarray(images.source[slice(i, i + 1)])[0]
+        image = images.source[int(i)]
         nan, infinite = np.isnan(image), np.isinf(image)
         n_nan, n_infinite = n_nan + int(nan.sum()), n_infinite + int(infinite.sum())
         if first is None and (nan | infinite).any():

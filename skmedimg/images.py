@@ -248,7 +248,7 @@ class ImageArray:
         """Images at `index` (slice or integer array), of shape (k, C, *size)."""
         raw = self.source[index]
         if not isinstance(raw, np.ndarray):
-            raw = np.asarray(raw)
+            raw = raw.to_numpy()
         batch = self.spec.canonical(raw)
         if self.spec.resized:
             return resize(batch, self.spec.size)

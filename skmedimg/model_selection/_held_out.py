@@ -120,7 +120,7 @@ class HeldOut(BaseCrossValidator):
         n = len(self._values) if X is None else _num_samples(X)
         if n == len(self._values):
             return self._values
-        if isinstance(X, ImageSequence) and len(self._values) == _n_made_from(X):
+        if isinstance(X, ImageSequence) and len(self._values) == X._n_made_from:
             # Out of order, nothing tells which order the values are in.
             if (np.diff(X.kept_) > 0).all():
                 return self._values[X.kept_]
@@ -160,11 +160,6 @@ class HeldOut(BaseCrossValidator):
         self, values: np.ndarray, patients: np.ndarray | None, folds: list[Fold]
     ) -> None:
         """Say what of these folds a user may not expect."""
-
-
-def _n_made_from(X: ImageSequence) -> int:
-    """Number of images of the array or files that X and its parts are views of."""
-    return int(X._source.shape[0]) + len(X._skipped)
 
 
 def one_an_image(name: str, values: Any, what: str) -> np.ndarray:
