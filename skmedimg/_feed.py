@@ -325,7 +325,7 @@ class Feed:
             return None
         if len(self) * after.nbytes > _HELD_BYTES:
             return None
-        parts = np.array_split(self.rows, -(-len(self) // 64))
+        parts = np.array_split(self.rows, -(-len(self) // self.images.chunk_length()))
         return np.concatenate([self.images.take(part) for part in parts])
 
     def _upload(self) -> torch.Tensor | None:

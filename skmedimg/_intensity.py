@@ -119,7 +119,7 @@ def tails_of(chunk: np.ndarray) -> np.ndarray:
 def patterns_of(images: ImageArray, rows: np.ndarray) -> np.ndarray:
     """Coarse patterns, of shape (k, blocks), of the first 1024 images at `rows`."""
     rows = rows[:_PATTERN_IMAGES]
-    parts = np.array_split(rows, -(-len(rows) // 64))
+    parts = np.array_split(rows, -(-len(rows) // images.chunk_length()))
     return np.concatenate([_pattern(images.take(p).astype(np.float32)) for p in parts])
 
 

@@ -1,10 +1,12 @@
 """The lazy array of many images, from memory or from files."""
 
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from copy import copy as shallow_copy
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
     from skmedimg._image_files import Item, Record
 
 _LOST_GROUPS = (
-    "an ImageSequence with groups becomes a plain array, which has none: from here on, "
-    "images of one patient may fall on both sides of an internal split. In a pipeline, "
-    "use a transformer of skmedimg.preprocessing, which keeps groups; where a plain "
-    "array is meant, take X.to_numpy()."
+    "this step turns an ImageSequence with groups into a plain array, which has none: "
+    "from here on, images of one patient may fall on both sides of an internal split. "
+    "Use a transformer of skmedimg.preprocessing, which keeps groups; where a plain "
+    "array is meant, let the step take X.to_numpy()."
 )
 
 
@@ -314,7 +316,7 @@ class ImageSequence:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("the pixels of an ImageSequence are always read as a copy")
-        if self.groups is not None:
+        if self.groups is not None and _is_step_of_sklearn():
             warnings.warn(_LOST_GROUPS, UserWarning, stacklevel=2)
         return self.to_numpy().astype(dtype or self.dtype, copy=False)
 
@@ -366,6 +368,27 @@ class ImageSequence:
         return (
             f"ImageSequence(shape={self.shape}, dtype={self.dtype}, {groups}{skipped})"
         )
+
+
+def _is_step_of_sklearn() -> bool:
+    """Whether scikit-learn asks for the pixels, or what it calls in its turn does.
+
+    Who calls ``numpy.asarray`` with his own hands sees the array he gets. The package
+    itself takes the groups apart before.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    package = _package(frame)
+    if package == "skmedimg":
+        return False
+    while frame is not None and package not in ("sklearn", "imblearn"):
+        frame = frame.f_back
+        package = _package(frame)
+    return frame is not None
+
+
+def _package(frame: FrameType | None) -> str:
+    name = "" if frame is None else frame.f_globals.get("__name__") or ""
+    return name.partition(".")[0]
 
 
 def _items(source: Any) -> "list[Item] | None":

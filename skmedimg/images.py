@@ -258,15 +258,19 @@ class ImageArray:
         self, elements: int = _CHUNK_ELEMENTS, images: int | None = None
     ) -> Iterator[slice]:
         """Slices that cover all images, of about `elements`, at most `images` each."""
+        step = self.chunk_length(elements)
+        step = step if images is None else min(step, images)
+        for start in range(0, len(self), step):
+            yield slice(start, min(start + step, len(self)))
+
+    def chunk_length(self, elements: int = _CHUNK_ELEMENTS) -> int:
+        """How many images have about `elements`; at least one."""
         # What is read counts, be it larger than what it is resized to.
         largest = max(
             math.prod(self.source.shape[1:]),
             self.spec.channels * math.prod(self.spec.size),
         )
-        step = elements // max(1, largest)
-        step = max(1, step if images is None else min(step, images))
-        for start in range(0, len(self), step):
-            yield slice(start, min(start + step, len(self)))
+        return max(1, elements // max(1, largest))
 
 
 def as_image_source(

@@ -103,7 +103,7 @@ def test_images_patients_and_the_way_back(archive, client, tmp_path):
     params = {"accept_noncommercial": True, "data_home": tmp_path, "image_size": (4, 6)}
     data = fetch_idc(archive, **params)
     assert data.images.shape == (6, 4, 6)
-    assert sorted(np.asarray(data.images)[:, 0, 0]) == [0, 100, 101, 200, 201, 202]
+    assert sorted(data.images.to_numpy()[:, 0, 0]) == [0, 100, 101, 200, 201, 202]
     assert set(data.groups) == set(data.cohort.patient)
     assert "6 images of 2 patients" in data.DESCR
     fetch_idc(archive, **params)
@@ -270,6 +270,6 @@ def test_the_real_program_downloads(index, archive, bucket, monkeypatch, tmp_pat
     bucket.files[uuids[2]]["1.dcm"] = held_back
     bucket.sent.clear()
     data = fetch_idc(cohort, data_home=tmp_path)
-    assert sorted(np.asarray(data.images)[:, 0, 0]) == [0, 100, 101, 200, 201, 202]
+    assert sorted(data.images.to_numpy()[:, 0, 0]) == [0, 100, 101, 200, 201, 202]
     assert set(bucket.sent) == {"1.dcm"}  # and nothing that was there
     fetch_idc(data.folder / "manifest.csv", data_home=tmp_path)

@@ -252,7 +252,7 @@ def test_score_on_known_patients_warns(early_stopping, data):
     rows = ~known | (patients == np.unique(patients)[3])
     with pytest.warns(UserWarning, match="1 of the 5 patients in X.groups were in"):
         clf.score(X[rows], y[rows])
-    clf.score(np.asarray(X), y)  # no groups, nothing to compare
+    clf.score(X.to_numpy(), y)  # no groups, nothing to compare
 
 
 def test_names_of_mixed_types(images):

@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def values(images):
-    return np.asarray(images)[:, 0, 0].tolist()
+    return images.to_numpy()[:, 0, 0].tolist()
 
 
 def test_folder_of_classes(folder):
@@ -353,7 +353,7 @@ def test_dicom_series_are_volumes(archive):
     data = load_dicom(archive, label=r"CONTRAST_(\d)", volumes=True)
     assert data.images.shape == (2, 3, 4, 6)
     # Toward superior: the first file lies highest.
-    assert np.asarray(data.images)[:, :, 0, 0].tolist() == [[2, 1, 0], [5, 4, 3]]
+    assert data.images.to_numpy()[:, :, 0, 0].tolist() == [[2, 1, 0], [5, 4, 3]]
     assert data.target.tolist() == [0, 1]
     assert len(set(data.groups)) == 2
 
@@ -427,7 +427,7 @@ def test_masks_follow_what_was_skipped(volumes):
         on_error="skip",
     )
     assert len(data.images) == len(data.target) == len(data.filenames) == 2
-    np.testing.assert_array_equal(np.asarray(data.images)[:, 0, 0, 0], [10, 20])
+    np.testing.assert_array_equal(data.images.to_numpy()[:, 0, 0, 0], [10, 20])
 
 
 def test_images_follow_masks_that_were_skipped(volumes):

@@ -50,7 +50,7 @@ class Columns(LogisticRegression):
 
     @staticmethod
     def _rows(X):
-        return np.asarray(X).reshape(len(X), -1) / 255
+        return X.to_numpy().reshape(len(X), -1) / 255
 
 
 # -- what always holds -----------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_cross_validate_a_network(clinic, tiny, routing):
 @pytest.mark.parametrize("routing", [False, True])
 def test_groups_may_be_passed(clinic, routing):
     X, y, sites, _ = clinic
-    patients, X = X.groups.copy(), np.asarray(X).reshape(60, -1) / 255
+    patients, X = X.groups.copy(), X.to_numpy().reshape(60, -1) / 255
     patients[sites == "north"] = 0
     patients[-1] = 0  # once in the west
     key = "params" if routing else "groups"
@@ -210,7 +210,7 @@ def test_a_part_of_the_images_needs_to_know_its_place(clinic):
     inside = [sites[rows][test].tolist() for _, test in cv.split(X[rows])]
     assert [set(fold) for fold in inside] == [{"north"}, {"south"}, {"west"}]
     shuffled = X[np.random.default_rng(0).permutation(60)]
-    for part in (np.asarray(X)[rows], X[rows[::-1]], shuffled[:30], X[[0, *rows]]):
+    for part in (X.to_numpy()[rows], X[rows[::-1]], shuffled[:30], X[[0, *rows]]):
         with pytest.raises(ValueError, match=r"sites has 60 .* needs X as an ImageSeq"):
             cv.split(part)
         with pytest.raises(ValueError, match="sites has 60 entries"):
