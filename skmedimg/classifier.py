@@ -54,9 +54,9 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     Parameters
     ----------
     architecture : str, object, callable, type or torch.nn.Module, default="auto"
-        Name ("auto", "resnet", "simple"), parameter object such as
-        `skmedimg.architectures.ResNet` (then ``architecture__width`` can be searched),
-        callable or module class ``(in_channels, n_outputs, spatial_dims)``, or a
+        Name ("auto", "resnet", "simple", or of MONAI's as "monai:DenseNet121"),
+        parameter object such as `skmedimg.architectures.ResNet` (then
+        ``architecture__width`` can be searched), callable or module class ``(in_channels, n_outputs, spatial_dims)``, or a
         module, which is copied and never trained in place. "auto" takes a residual
         network by the size, channels and number of the images.
     weights : mapping, path, FrozenEstimator or Pretrained, default=None

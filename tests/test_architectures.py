@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from skmedimg import CNNImageClassifier
 from skmedimg.architectures import (
     ResNet,
     SimpleCNN,
@@ -276,3 +277,32 @@ def test_training_draws_nothing_from_the_global_generator(tiny, data, architectu
     with torch.random.fork_rng(), Watching():  # it would have noticed
         nn.Dropout(0.5)(torch.ones(3))
     assert drawn
+
+
+# -- MONAI -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["DenseNet121", "resnet10", "SEResNet50", "efficientnet-b0"]
+)
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_networks_of_monai_by_name(name, spatial_dims):
+    pytest.importorskip("monai")
+    size = (32,) * spatial_dims
+    net = seeded(f"monai:{name}", 2, 3, spatial_dims, image_size=size)
+    with torch.inference_mode():
+        assert net.eval()(torch.zeros(2, 2, *size)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["DenseNet7", "UNet", "efficientnet-b99"])
+def test_unknown_networks_of_monai(name):
+    pytest.importorskip("monai")
+    with pytest.raises(ValueError, match=f"monai:{name}"):
+        make_architecture(f"monai:{name}", 1, 2)
+
+
+def test_network_of_monai_is_fitted(images):
+    pytest.importorskip("monai")
+    X, y = images
+    clf = CNNImageClassifier("monai:resnet10", max_epochs=1, random_state=0)
+    assert clf.fit(X, y).predict(X).shape == (40,)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from skmedimg.architectures._monai import MonaiNetwork
 from skmedimg.architectures.pretrained import Pretrained
 from skmedimg.architectures.resnet import ResNet
 from skmedimg.architectures.simple import SimpleCNN
@@ -57,9 +58,10 @@ def make_architecture(
     Parameters
     ----------
     architecture : str, object, callable, type or torch.nn.Module
-        A name of `list_architectures`; a parameter object such as ``ResNet(width=32)``;
-        a callable or `torch.nn.Module` class called as ``(in_channels, n_outputs,
-        spatial_dims)``; or a module, which is copied.
+        A name of `list_architectures`, or of MONAI's as "monai:DenseNet121"; a
+        parameter object such as ``ResNet(width=32)``; a callable or `torch.nn.Module`
+        class called as ``(in_channels, n_outputs, spatial_dims)``; or a module, which
+        is copied.
     in_channels : int
         Channels of the images.
     n_outputs : int
@@ -119,6 +121,8 @@ def _by_name(name: str, spatial_dims: int, n_images: int | None) -> Any:
         return _auto(spatial_dims, n_images)
     if name in _FAMILIES:
         return _FAMILIES[name]()
+    if name.startswith("monai:"):
+        return MonaiNetwork(name.removeprefix("monai:"))
     close = difflib.get_close_matches(name, list_architectures(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(
