@@ -56,9 +56,10 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     architecture : str, object, callable, type or torch.nn.Module, default="auto"
         Name ("auto", "resnet", "simple", or of MONAI's as "monai:DenseNet121"),
         parameter object such as `skmedimg.architectures.ResNet` (then
-        ``architecture__width`` can be searched), callable or module class ``(in_channels, n_outputs, spatial_dims)``, or a
-        module, which is copied and never trained in place. "auto" takes a residual
-        network by the size, channels and number of the images.
+        ``architecture__width`` can be searched), callable or module class
+        ``(in_channels, n_outputs, spatial_dims)``, or a module, which is copied and
+        never trained in place. "auto" takes a residual network by the size, channels
+        and number of the images.
     weights : mapping, path, FrozenEstimator or Pretrained, default=None
         Weights to start from: a state dict, a file of one, or a fitted estimator in
         `sklearn.frozen.FrozenEstimator` (scikit-learn's clone would unfit a bare one).
