@@ -4,9 +4,10 @@
     python benchmarks/bench_augmentation.py
 
 Both do the same to whole batches: mirror half of the images, rotate, translate, scale
-and change contrast and brightness of colour images, drawn anew for each; then, one by one, some
-of the other changes. One thread; calls take turns; images a CPU-second, median of all
-rounds, and the ratio of neighbours with its quartiles. The presets are reported alone.
+and change contrast and brightness of colour images, drawn anew for each; then, one by
+one, some of the other changes. One thread; calls take turns; images a CPU-second,
+median of all rounds, and the ratio of neighbours with its quartiles. The presets are
+reported alone.
 """
 
 import argparse

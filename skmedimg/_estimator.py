@@ -41,16 +41,17 @@ from skmedimg._intensity import (
     where_not_finite,
 )
 from skmedimg._modules import (
-    Folded,
     InParts,
     channels_last_filters,
+    folded,
     input_of_last_linear,
+    logits,
     pre_logits,
 )
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._patients import KnownPatients
 from skmedimg._random import drawing_from
-from skmedimg._weights import load_weights
+from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
@@ -65,6 +66,8 @@ from skmedimg.images import (
 _LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
 # Elements of one inference slice: enough to fill the cores, little enough for a laptop.
 _SLICE_ELEMENTS = 1 << 20
+# Folding a network costs about as much as it saves on 70 images of 28 pixels.
+_FOLDED_FROM = 256
 # On a CPU larger slices leave the caches: 28 pixels then took twice the time.
 _SLICE_IMAGES = 128
 
@@ -115,13 +118,16 @@ class BaseImageEstimator(BaseEstimator):
 
     image_spec_: ImageSpec
     net_: ImageNet
-    module_: nn.Module
     device_: str
     classes_: np.ndarray
     _n_outputs: int
     _patients: KnownPatients
     _split_seed: int
-    _folded: Folded
+
+    @property
+    def module_(self) -> nn.Module:
+        """The fitted network, that of `net_`."""
+        return self.net_.module_
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -330,7 +336,7 @@ class BaseImageEstimator(BaseEstimator):
                 make_optimizer,
                 optimizer=self.optimizer,
                 weight_decay=self.weight_decay,
-                lr_scale=getattr(self.weights, "lr_scale", 1.0),
+                **self._let_features_learn(module),
             ),
             lr=float(lr),
             batch_size=batch_size,
@@ -357,6 +363,21 @@ class BaseImageEstimator(BaseEstimator):
                 "with warm_start=False."
             )
 
+    def _let_features_learn(self, module: nn.Module) -> dict[str, Any]:
+        """Let pretrained features learn as `Pretrained` says: slower, or not at all."""
+        if not isinstance(self.weights, Pretrained):
+            return {}
+        self.weights._validate_params()
+        probe = _blank(self.image_spec_, 2).to(self.device_)
+        _, head = head_of(module.eval(), probe)
+        if self.weights.freeze == "features":
+            module.requires_grad_(False)
+            head.requires_grad_(True)
+        elif getattr(self, "_frozen", False):  # by an earlier fit, which goes on
+            module.requires_grad_(True)
+        parameters = frozenset(head.parameters())
+        return {"lr_scale": self.weights.lr_scale, "head": parameters}
+
     def _course(self, n_images: int) -> dict[str, Any]:
         """How long a fit of n images trains, and at what rates."""
         epochs = self.max_epochs
@@ -375,9 +396,13 @@ class BaseImageEstimator(BaseEstimator):
         if moments and type(net.optimizer_) is type(self.net_.optimizer_):
             # A copy: torch would train on the fitted net's own moments, and an
             # interrupted call would leave them half-way.
-            kept = copy.deepcopy(self.net_.optimizer_.state_dict()["state"])
-            fresh = net.optimizer_.state_dict()
-            net.optimizer_.load_state_dict(fresh | {"state": kept})
+            kept = self.net_.optimizer_.state
+            pairs = zip(
+                self.module_.parameters(), net.module_.parameters(), strict=True
+            )
+            for before, now in pairs:
+                if before in kept and now.requires_grad:
+                    net.optimizer_.state[now] = copy.deepcopy(kept[before])
 
     def _build_module(
         self, data: TrainingSet, train: np.ndarray, seed: int
@@ -396,7 +421,7 @@ class BaseImageEstimator(BaseEstimator):
             )
             module = module.to("cpu").eval()
             # One image: a network that squeezes gives (n_outputs,) for it.
-            shapes = {n: self._output_shape(module, spec, n) for n in (2, 1)}
+            shapes = {n: self._output_shape(module, _blank(spec, n)) for n in (2, 1)}
         if shapes[2] == (2, 2) and self._n_outputs == 1:
             # A head with one logit a class is as good for two classes.
             self._n_outputs = 2
@@ -408,16 +433,13 @@ class BaseImageEstimator(BaseEstimator):
                 )
         new_head = not isinstance(self.architecture, nn.Module)
         if self.weights is not None:
-            new_head = load_weights(module, self.weights)
+            new_head = load_weights(module, self.weights, _blank(spec, 2))
         if new_head:
             self._start_head(module, data, train)
         return module
 
-    def _output_shape(
-        self, module: nn.Module, spec: ImageSpec, n: int
-    ) -> tuple[int, ...]:
-        """Shape of what the network gives for n blank images."""
-        probe = torch.zeros(n, spec.channels, *spec.size)
+    def _output_shape(self, module: nn.Module, probe: torch.Tensor) -> tuple[int, ...]:
+        """Shape of what the network gives for blank images."""
         try:
             with torch.no_grad():
                 output = module(probe)
@@ -483,9 +505,8 @@ class BaseImageEstimator(BaseEstimator):
         if not keep_optimizer:
             net.optimizer_.state.clear()
         self.net_ = net
-        self.module_ = net.module_
-        self._folded = Folded()
         self._architecture = shown(self.architecture)
+        self._frozen = getattr(self.weights, "freeze", None) is not None
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
         patients = self._patients if goes_on else KnownPatients()
@@ -497,10 +518,7 @@ class BaseImageEstimator(BaseEstimator):
     def _logits(self, X: Any) -> np.ndarray:
         """Logits of shape (n, n_outputs), in the single precision of the network."""
         check_is_fitted(self)
-        module = self.module_
-        if isinstance(module, Network):
-            module = self._folded(module)
-        return self._forward(X, module)
+        return self._forward(X, logits)
 
     def embed(self, X: Any) -> np.ndarray:
         """Features before the last layer.
@@ -521,20 +539,27 @@ class BaseImageEstimator(BaseEstimator):
             If X is not like the images of fit, or the network has no linear layer.
         """
         check_is_fitted(self)
-        module = self.module_
-        if isinstance(module, Network):
-            return self._forward(X, partial(pre_logits, self._folded(module)))
-        return self._forward(X, partial(input_of_last_linear, copy.deepcopy(module)))
+        own = isinstance(self.module_, Network)
+        if own:
+            return self._forward(X, pre_logits)
+        # A copy: another thread may be predicting with the network itself.
+        hooked = partial(input_of_last_linear, copy.deepcopy(self.module_))
+        return self._forward(X, lambda _, x: hooked(x))
 
-    def _forward(self, X: Any, function: Callable) -> np.ndarray:
-        """THE inference loop: slices of X through `function`, one copy back."""
+    def _forward(
+        self, X: Any, function: Callable[[nn.Module, torch.Tensor], torch.Tensor]
+    ) -> np.ndarray:
+        """THE inference loop: slices of X through the network, one copy back."""
         images = self._check_images(X, reset=False)
         if hasattr(self, "module_") and len(images) == 0:
             raise ValueError("X is empty: found array with 0 sample(s).")
         device, spec = torch.device(self.device_), self.image_spec_
         precision = self.net_.precision
         monitor, results = ShiftMonitor(spec), []
-        frugal = InParts(function)
+        module = self.module_
+        if len(images) >= _FOLDED_FROM:
+            module = folded(module)
+        frugal = InParts(partial(function, module))
         autocast = torch.autocast(
             device.type, dtype=precision, enabled=precision != torch.float32
         )
@@ -592,25 +617,21 @@ class BaseImageEstimator(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        # The net brings it along, in main memory: a machine without a GPU can load it.
-        state.pop("module_", None)
-        state.pop("_folded", None)
-        return state
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if hasattr(self, "net_"):
             # The net has come back on a device that exists here.
-            self.module_ = self.net_.module_
-            self._folded = Folded()
             self.device_ = str(self.net_.device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
+    """So many images without anything in them."""
+    return torch.zeros(n, spec.channels, *spec.size)
 
 
 def shown(part: Any) -> str | None:

@@ -320,8 +320,12 @@ class Feed:
 
     def _hold(self) -> np.ndarray | None:
         """Images that are resized, resized once, where they take little memory."""
-        before, after = self.images.source.shape[1:], self.images.take(slice(0, 1))
-        if not self.spec.resized or np.prod(before) == after.size:
+        raw = self.images.source[:1]
+        before = self.spec.canonical(
+            raw.to_numpy() if hasattr(raw, "to_numpy") else raw
+        )
+        after = self.images.take(slice(0, 1))
+        if not self.spec.resized or before.shape == after.shape:
             return None
         if len(self) * after.nbytes > _HELD_BYTES:
             return None

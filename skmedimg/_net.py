@@ -21,7 +21,6 @@ from skmedimg._checks import check_device
 from skmedimg._feed import Feed
 from skmedimg._modules import trains_channels_last
 from skmedimg._random import drawing_from
-from skmedimg._weights import head_of
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
@@ -96,6 +95,7 @@ def make_optimizer(
     optimizer: Any,
     weight_decay: float,
     lr_scale: float = 1.0,
+    head: frozenset[nn.Parameter] = frozenset(),
 ) -> torch.optim.Optimizer:
     """Optimizer by name or class; only weights decay, not biases and norms.
 
@@ -110,19 +110,19 @@ def make_optimizer(
     weight_decay : float
         Decoupled for "adamw", an L2 penalty for the others.
     lr_scale : float, default=1.0
-        Factor on the rate of all but the last layer.
+        Factor on the rate of all parameters but those of `head`.
+    head : frozenset of torch.nn.Parameter, default=frozenset()
+        Of the last layer.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
-    head = set() if lr_scale == 1 else set(head_of(module)[1].parameters())
-    groups: list[dict[str, Any]] = [
-        {"params": chosen, "weight_decay": decay, "lr": lr * scale, "lr_scale": scale}
-        for scale, part in ((1.0, head), (lr_scale, set(parameters) - head))
-        for decay, chosen in (
-            (weight_decay, [p for p in parameters if p in part and p.ndim > 1]),
-            (0.0, [p for p in parameters if p in part and p.ndim <= 1]),
-        )
-        if chosen
-    ]
+    groups: list[dict[str, Any]] = []
+    for scale, part in ((1.0, head), (lr_scale, frozenset(parameters) - head)):
+        rate = {"lr": lr * scale, "lr_scale": scale}
+        weights = [p for p in parameters if p in part and p.ndim > 1]
+        others = [p for p in parameters if p in part and p.ndim <= 1]
+        groups.append({"params": weights, "weight_decay": weight_decay, **rate})
+        groups.append({"params": others, "weight_decay": 0.0, **rate})
+    groups = [group for group in groups if group["params"]]
     if not groups:
         raise ValueError(
             f"architecture gave a {type(module).__name__} without parameters to train."
@@ -274,7 +274,8 @@ class ImageNet(NeuralNetClassifier):
             module.set_generator(self.generator_)
         self.notify("on_train_begin", X=X, y=y)
         try:
-            with torch.enable_grad():  # also where the caller has turned it off
+            # Also where the caller has turned gradients off.
+            with torch.inference_mode(False), torch.enable_grad():
                 self.fit_loop(X, fit_params.get("valid"))
         finally:
             if isinstance(module, Network):
@@ -402,10 +403,13 @@ class ImageNet(NeuralNetClassifier):
 
     def _set_training(self, training: bool = True) -> None:
         super()._set_training(training)
+        if all(p.requires_grad for p in self.module_.parameters()):
+            return
         for module in self.module_.modules():
-            own = list(module.parameters())
+            # The statistics of frozen features are frozen too.
+            own = [*module.parameters(), *module.buffers()]
             if own and not any(p.requires_grad for p in own):
-                module.eval()  # the statistics of frozen features are frozen too
+                module.eval()
 
     def _weighted_loss(
         self,

@@ -15,7 +15,7 @@ from skmedimg.architectures._layers import Network
 State = dict[str, torch.Tensor]
 
 
-def load_weights(module: nn.Module, weights: Any) -> bool:
+def load_weights(module: nn.Module, weights: Any, probe: torch.Tensor) -> bool:
     """Load a state dict, a file of one, or the network of a frozen estimator.
 
     Parameters
@@ -24,6 +24,8 @@ def load_weights(module: nn.Module, weights: Any) -> bool:
         Gets the weights.
     weights : mapping, path, FrozenEstimator or Pretrained
         Only `Pretrained` may leave out the head and differ in input channels.
+    probe : torch.Tensor of shape (n, C, *spatial)
+        Images that `module` takes, to find its head.
 
     Returns
     -------
@@ -35,30 +37,48 @@ def load_weights(module: nn.Module, weights: Any) -> bool:
     ValueError
         If weights cannot be read or do not fit.
     """
-    new_head = False
-    if isinstance(weights, Pretrained):
-        weights._validate_params()
-        state = _unwrapped(_state_dict(weights.source), module)
-        state, new_head = _fitted_to(module, state)
-        _load(module, state)
-        if weights.freeze == "features":
-            _freeze_all_but(module, head_of(module))
-    else:
+    if not isinstance(weights, Pretrained):
         _load(module, _unwrapped(_state_dict(weights), module))
-    return new_head
+        return False
+    weights._validate_params()
+    name, _ = head_of(module, probe)
+    state = _unwrapped(_state_dict(weights.source), module)
+    state, left_out = _fitted_to(module, state, name)
+    _load(module, state)
+    if left_out:
+        warnings.warn(
+            f"The pretrained weights have no head of this shape: "
+            f"{', '.join(left_out)} were left out, and {name!r} starts anew.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return bool(left_out)
 
 
-def head_of(module: nn.Module) -> tuple[str, nn.Module]:
-    """Name and module of the last layer, which gives the logits."""
+def head_of(module: nn.Module, probe: torch.Tensor) -> tuple[str, nn.Module]:
+    """Name and module of the layer that gives the logits: the last that is run."""
     if isinstance(module, Network):
         return "head", module.head
-    linear = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear)]
-    if not linear:
-        raise ValueError(
-            f"Pretrained needs to know the last layer, but {type(module).__name__} has "
-            "no torch.nn.Linear."
+    ran: list[tuple[str, int]] = []
+    handles = [
+        layer.register_forward_hook(
+            lambda _, __, output, name=name: ran.append((name, output.numel()))
         )
-    return linear[-1]
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d)
+    ]
+    try:
+        with torch.no_grad():
+            n_logits = module(probe).numel()
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not ran or ran[-1][1] != n_logits:
+        raise ValueError(
+            f"Pretrained needs to know which layer gives the logits, but "
+            f"{type(module).__name__} does not end in a linear layer or convolution."
+        )
+    return ran[-1][0], module.get_submodule(ran[-1][0])
 
 
 def _load(module: nn.Module, state: Mapping) -> None:
@@ -76,26 +96,23 @@ def _unwrapped(state: Mapping, module: nn.Module) -> Mapping:
     return state
 
 
-def _fitted_to(module: nn.Module, state: Mapping) -> tuple[State, bool]:
-    """Weights without a head of another task, for images of other channels."""
+def _fitted_to(module: nn.Module, state: Mapping, name: str) -> tuple[State, list[str]]:
+    """Weights for images of other channels, and what of the head was left out."""
     own = module.state_dict()
-    name, _ = head_of(module)
     head = {key for key in own if key.startswith(f"{name}.")}
-    fits = all(key in state and state[key].shape == own[key].shape for key in head)
-    taken = {key: value for key, value in state.items() if key in own}
+    taken = dict(state)
     first = next((k for k, v in own.items() if v.ndim > 3), "")
-    if first in taken:
+    if first in taken and first not in head:
         taken[first] = _other_channels(taken[first], own[first].shape[1])
-    if not fits:
-        taken |= {key: own[key] for key in head}
-        left = sorted(set(state) - set(taken) | head)
-        warnings.warn(
-            f"The pretrained weights have no head for {own[f'{name}.weight'].shape[0]} "
-            f"output(s): {', '.join(left)} were left out, and {name!r} starts anew.",
-            UserWarning,
-            stacklevel=6,
-        )
-    return taken, not fits
+    if all(key in state and state[key].shape == own[key].shape for key in head):
+        return taken, []
+    # The head of another task may go by another name: one layer, and no more.
+    others = {key for key in state if key not in own}
+    layers = {key.rpartition(".")[0] for key in others}
+    left_out = head & set(state) | (others if len(layers) == 1 else set())
+    for key in left_out:
+        del taken[key]
+    return taken | {key: own[key] for key in head}, sorted(left_out or head)
 
 
 def _other_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
@@ -107,11 +124,6 @@ def _other_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
         return weight
     summed = weight.sum(1, keepdim=True) / channels
     return summed.repeat(1, channels, *[1] * (weight.ndim - 2))
-
-
-def _freeze_all_but(module: nn.Module, head: tuple[str, nn.Module]) -> None:
-    module.requires_grad_(False)
-    head[1].requires_grad_(True)
 
 
 def _state_dict(weights: Any) -> Mapping:

@@ -179,8 +179,8 @@ class Augmentation(BaseEstimator):
             "angle" (n, planes) in radians, "translation" (n, d) as a share of half the
             axis, "scale" (n,), "elastic" (n, d, *nodes); "gain", "shift", "gamma",
             "blur" (n,), "bias_field" (n, *nodes), "noise" of the shape of `x`, "cutout"
-            (n, d); "partner" and "share" (n,), "box" (n, 1, *spatial). Those of changes
-            that are not wanted are left out.
+            (n, d); "partner", "share" and "boxed" (n,), "box" (n, 1, *spatial). Those
+            of changes that are not wanted are left out.
         """
         params = self._draw_places(x, generator)
         params |= self._draw_intensities(x, generator)
@@ -243,19 +243,17 @@ class Augmentation(BaseEstimator):
         dims, n = x.ndim - 2, len(x)
         at: dict[str, Any] = {"generator": generator, "device": x.device}
         u = torch.rand(n, dims + 2, **at)
-        boxed = u[:, 0] < 0.5 if self.mixup else torch.ones_like(u[:, 0]).bool()
-        if not self.cutmix:
-            boxed = torch.zeros_like(boxed)
-        mixed = _beta(u[:, 1], self.mixup) if self.mixup else u[:, 1]
-        cut = _beta(u[:, 1], self.cutmix) if self.cutmix else u[:, 1]
-        inside = boxes(x.shape[2:], u[:, 2:], (1 - cut) ** (1 / dims))
-        uncovered = 1 - inside.flatten(1).float().mean(1)
-        return {
-            "partner": torch.randperm(n, **at),
-            "share": torch.where(boxed, uncovered, mixed),
-            "box": inside[:, None],
-            "boxed": boxed,
-        }
+        params = {"partner": torch.randperm(n, **at)}
+        if self.mixup:
+            params["share"] = _beta(u[:, 1], self.mixup)
+        if self.cutmix:
+            cut = 1 - _beta(u[:, 1], self.cutmix)
+            inside = boxes(x.shape[2:], u[:, 2:], cut ** (1 / dims))
+            left = 1 - inside.flatten(1).float().mean(1)
+            boxed = u[:, 0] < (0.5 if self.mixup else 1.0)
+            params |= {"box": inside[:, None], "boxed": boxed}
+            params["share"] = torch.where(boxed, left, params.get("share", left))
+        return params
 
     def apply(self, x: torch.Tensor, params: Params) -> torch.Tensor:
         """Change a batch by the numbers drawn.
@@ -303,9 +301,12 @@ class Augmentation(BaseEstimator):
 def _mixed(x: torch.Tensor, params: Params) -> torch.Tensor:
     other = x[params["partner"]]
     column = (-1,) + (1,) * (x.ndim - 1)
-    mixture = torch.lerp(other, x, params["share"].view(column))
-    pasted = torch.where(params["box"], other, x)
-    return torch.where(params["boxed"].view(column), pasted, mixture)
+    share = params["share"].view(column)
+    if "box" in params:
+        # Where a box is pasted, all of one image or all of the other.
+        pasted = 1.0 - params["box"].to(x.dtype)
+        share = torch.where(params["boxed"].view(column), pasted, share)
+    return torch.lerp(other, x, share)
 
 
 def _beta(u: torch.Tensor, alpha: float) -> torch.Tensor:

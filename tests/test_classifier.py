@@ -257,7 +257,7 @@ def test_pretrained_features_are_frozen(
     save = save_file if ending == ".safetensors" else torch.save
     save({k: v.contiguous() for k, v in state.items()}, tmp_path / f"w{ending}")
     weights = Pretrained(tmp_path / f"w{ending}", freeze="features")
-    with pytest.warns(UserWarning, match=r"no head for 1 output.*head.bias.*starts"):
+    with pytest.warns(UserWarning, match=r"no head of this shape: head.bias.*starts"):
         clf = tiny(weights=weights, max_epochs=2).fit(X, y)
     kept, source = features_of(clf), features_of(colour_source)
     assert kept.keys() == source.keys()
@@ -323,14 +323,95 @@ def test_pretrained_weights_that_do_not_fit(tiny, images, colour_source):
     X, y = images
     state = colour_source.module_.state_dict()
     del state["stages.0.conv1.weight"]
-    with (
-        pytest.warns(UserWarning, match="left out"),
-        pytest.raises(ValueError, match=r"do not fit(?s:.*)stages.0.conv1.weight"),
-    ):
+    with pytest.raises(ValueError, match=r"do not fit(?s:.*)stages.0.conv1.weight"):
         tiny(weights=Pretrained(state)).fit(X, y)
+    deep = tiny(architecture=ResNet(width=4, depth=2)).fit(X, y).module_.state_dict()
+    with pytest.raises(ValueError, match=r"Unexpected key(?s:.*)stages.1.conv1.weight"):
+        tiny(weights=Pretrained(deep)).fit(X, y)
     for bad in ({"freeze": "all"}, {"lr_scale": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             tiny(weights=Pretrained(state, **bad)).fit(X, y)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
+def test_rates_may_change_between_partial_fits(tiny, images, optimizer):
+    """Moments stay with their parameters, whatever groups these are in."""
+    X, y = images
+    state = tiny().fit(X, y).module_.state_dict()
+    one, other = (
+        tiny(weights=Pretrained(state), optimizer=optimizer).partial_fit(X, y, [0, 1])
+        for _ in range(2)
+    )
+    one.set_params(weights__lr_scale=0.1).partial_fit(X, y)
+    one.set_params(weights=None).partial_fit(X, y)
+    assert one.predict(X).shape == (40,)
+    # A scale next to one is next to no scale.
+    same = clone(other).partial_fit(X, y, [0, 1]).partial_fit(X, y)
+    other.set_params(weights__lr_scale=1 + 1e-9).partial_fit(X, y)
+    torch.testing.assert_close(parameters_of(same), parameters_of(other))
+
+
+def test_features_are_thawed_by_a_warm_start(tiny, images, colour_source):
+    X, y = images
+    weights = Pretrained(colour_source.module_.state_dict(), freeze="features")
+    clf = tiny(weights=weights, warm_start=True)
+    with pytest.warns(UserWarning, match="left out"):
+        clf.fit(X, y)
+    before = features_of(clf)
+    frozen = features_of(clf.fit(X, y))
+    assert all(torch.equal(before[name], frozen[name]) for name in before)
+    clf.set_params(weights__freeze=None).fit(X, y)
+    thawed = features_of(clf)
+    assert not torch.equal(
+        before["stages.0.conv2.weight"], thawed["stages.0.conv2.weight"]
+    )
+    with pytest.raises(ValueError, match="lr_scale"):
+        clf.set_params(weights__lr_scale=-1.0).fit(X, y)
+
+
+class LastIsConvolution(nn.Module):
+    """Registers a linear layer that is not the head, and a norm without parameters."""
+
+    def __init__(self, in_channels, n_outputs, spatial_dims):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4, 3)
+        self.norm = nn.BatchNorm2d(4, affine=False)
+        self.head = nn.Conv2d(4, n_outputs, 1)
+        self.gate = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        gate = torch.sigmoid(self.gate(x.mean((2, 3))))
+        return self.head(x * gate[:, :, None, None]).mean((2, 3))
+
+
+def test_head_is_what_runs_last(tiny, images):
+    X, y = images
+
+    def network(*shape):
+        return LastIsConvolution(*shape)
+
+    state = tiny(architecture=network).fit(X, y).module_.state_dict()
+    weights = Pretrained(state, freeze="features")
+    with pytest.raises(ValueError, match="does not end in a linear layer"):
+        tiny(architecture=network, weights=weights).fit(X, y)
+
+
+class HeadIsConvolution(LastIsConvolution):
+    def forward(self, x):
+        x = self.norm(self.conv(x)).mean((2, 3), keepdim=True)
+        gate = torch.sigmoid(self.gate(x.flatten(1)))
+        return self.head(x * gate[:, :, None, None]).flatten(1)
+
+
+def test_all_but_the_head_is_frozen(tiny, images):
+    X, y = images
+    state = tiny(architecture=HeadIsConvolution).fit(X, y).module_.state_dict()
+    weights = Pretrained(state, freeze="features")
+    clf = tiny(architecture=HeadIsConvolution, weights=weights).fit(X, y)
+    after = clf.module_.state_dict()
+    changed = {name for name in state if not torch.equal(state[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}
 
 
 def test_pretrained_is_cloned_and_searched(images, colour_source):
