@@ -27,28 +27,6 @@ def check_shape_parameter(name: str, value: Any) -> tuple[int, ...] | None:
     return tuple(int(s) for s in shape)
 
 
-def check_groups(groups: Any, n: int) -> np.ndarray | None:
-    if groups is None:
-        return None
-    import pandas as pd
-
-    # NumPy makes "nan" of a NaN among strings; objects stay what they are.
-    listed = isinstance(groups, list | tuple)
-    groups = np.asarray(groups, dtype=object if listed else None)
-    if groups.shape != (n,):
-        raise ValueError(
-            f"groups has shape {groups.shape}, but X has {n} images: give one group "
-            "(patient) an image."
-        )
-    missing = np.asarray(pd.isna(groups))
-    if missing.any():
-        raise ValueError(
-            f"groups has {int(missing.sum())} missing entries, the first at "
-            f"{int(np.argmax(missing))}: name a patient for every image."
-        )
-    return groups.astype(str) if groups.dtype == object else groups
-
-
 def check_weight(sample_weight: Any, X: Any) -> np.ndarray:
     """Weights in double precision, 1 each where none are given."""
     if sample_weight is None:

@@ -28,7 +28,6 @@ from skmedimg._checks import (
     PRECISIONS,
     check_callbacks,
     check_device,
-    check_groups,
     check_precision,
     check_shape_parameter,
     check_weight,
@@ -50,6 +49,7 @@ from skmedimg._modules import (
 )
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._patients import KnownPatients
+from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from
 from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
@@ -207,7 +207,9 @@ class BaseImageEstimator(BaseEstimator):
             weight = np.where(np.isnan(target).all(1), 0.0, weight)
             if not weight.any():
                 raise ValueError("y has no label for any image of positive weight.")
-        groups = check_groups(images.groups if groups is None else groups, n)
+        groups = images.groups if groups is None else groups
+        if groups is not None:
+            groups = one_per_image("groups", groups, "patient", n)
         if classes is None:
             self._check_enough(target[weight > 0])
         data = make_training_set(images, target, weight, groups)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skmedimg._per_image import one_per_image
 from skmedimg.exceptions import InvalidImageError
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ class ImageSequence:
             )
             self._open(items, decoder, groups, cache, on_error == "skip", n_jobs)
         self._index = np.arange(len(self.kept_))
+        self._all_kept = self.kept_
         self._n_made_from = len(self.kept_) + len(self._skipped)
 
     def _open(
@@ -454,15 +456,7 @@ def _numbers(name: str, value: Any, kind: type) -> Any:
 
 
 def _check_groups(groups: Any, n: int) -> np.ndarray | None:
-    if groups is None:
-        return None
-    groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise ValueError(
-            f"groups has shape {groups.shape}, but there are {n} images: give one "
-            "group an image."
-        )
-    return groups
+    return None if groups is None else one_per_image("groups", groups, "group", n)
 
 
 def _common_folder(items: "list[Item]") -> Path | None:

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
+from skmedimg._privacy import pseudonym
 from skmedimg.io import ImageSequence
 from skmedimg.model_selection import PatientKFold, SiteKFold, TemporalSplit
 
@@ -337,11 +338,11 @@ def test_missing_values_are_counted(missing):
     groups = np.array([1, 2, 3, missing], dtype=object)
     X, y = np.zeros((4, 4, 4)), [0, 1, 0, 1]
     for cv in (PatientKFold(2), SiteKFold([1, 1, 2, 2])):
-        for images, given_groups in ((X, groups), (sequence(groups), None)):
+        for wrong in (groups, ["p", "q", "r", missing]):
             with pytest.raises(ValueError, match=r"groups has 1 missing .* first at 3"):
-                cv.split(images, y, given_groups)
-        with pytest.raises(ValueError, match=r"groups has 1 missing .* first at 3"):
-            cv.split(X, y, ["p", "q", "r", missing])
+                cv.split(X, y, wrong)
+    with pytest.raises(ValueError, match=r"groups has 1 missing .* first at 3"):
+        sequence(groups)
 
 
 @pytest.mark.parametrize(
@@ -384,3 +385,45 @@ def test_neither_places_nor_dates_are_shown():
         TemporalSplit([*DATES, "24.12.1953"], n_splits=1)
     assert "1953" not in str(error.value)
     assert error.value.__cause__ is None
+
+
+# -- who the patients are, whatever they are called ------------------------------------
+
+
+def test_folds_do_not_depend_on_the_names_of_patients():
+    """Pseudonyms of another key are other names."""
+    patients = np.repeat(np.arange(12), 3)
+    y = np.tile([0, 1, 1, 0], 9)
+    X = np.zeros((36, 2, 2))
+    for params in ({}, {"shuffle": True, "random_state": 0}):
+        folds = []
+        for key in ("one key", "another"):
+            names = [pseudonym(p, key=key) for p in patients]
+            cv = PatientKFold(3, **params)
+            folds.append([test.tolist() for _, test in cv.split(X, y, names)])
+        assert folds[0] == folds[1]
+
+
+@pytest.mark.parametrize(
+    "groups", [[1, 1.0, 2, 3], ["1", 1.0, "2", "3"], np.array([1, 1.0, 2, 3])]
+)
+def test_one_patient_written_twice_is_one(groups):
+    X, y = np.zeros((4, 2, 2)), [0, 0, 1, 1]
+    for train, test in PatientKFold(2).split(X, y, groups):
+        assert (0 in train) == (1 in train)
+        assert (0 in test) == (1 in test)
+
+
+def test_nested_where_files_were_skipped(tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(13)]
+    for path in paths:
+        np.save(path, np.zeros((4, 4)))
+    paths[5].write_bytes(b"damaged")
+    X = ImageSequence(paths, on_error="skip")
+    sites = np.repeat(list("abc"), 4)  # of the twelve that could be read
+    cv = SiteKFold(sites)
+    for train, test in cv.split(X):
+        assert set(sites[train]).isdisjoint(sites[test])
+        for inner, held_out in cv.split(X[train]):
+            assert set(sites[train][inner]).isdisjoint(sites[train][held_out])
+            assert len(inner) == len(held_out) == 4

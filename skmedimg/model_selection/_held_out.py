@@ -120,10 +120,13 @@ class HeldOut(BaseCrossValidator):
         n = len(self._values) if X is None else _num_samples(X)
         if n == len(self._values):
             return self._values
-        if isinstance(X, ImageSequence) and len(self._values) == X._n_made_from:
-            # Out of order, nothing tells which order the values are in.
-            if (np.diff(X.kept_) > 0).all():
+        # Out of order, nothing tells which order the values are in.
+        if isinstance(X, ImageSequence) and (np.diff(X.kept_) > 0).all():
+            if len(self._values) == X._n_made_from:
                 return self._values[X.kept_]
+            # Of the images alone that could be read, as the loaders' tables are.
+            if len(self._values) == len(X._all_kept):
+                return self._values[np.searchsorted(X._all_kept, X.kept_)]
         raise ValueError(
             f"{self._name} has {len(self._values)} entries, but X has {n} images: give "
             "one an image. Within an outer cross-validation, where X is a part of the "
@@ -160,27 +163,6 @@ class HeldOut(BaseCrossValidator):
         self, values: np.ndarray, patients: np.ndarray | None, folds: list[Fold]
     ) -> None:
         """Say what of these folds a user may not expect."""
-
-
-def one_an_image(name: str, values: Any, what: str) -> np.ndarray:
-    """Values as an array of one axis, none of them missing."""
-    import pandas as pd
-
-    # NumPy makes "nan" of a NaN among strings; objects stay what they are.
-    raw = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
-    if raw.ndim != 1:
-        raise ValueError(f"{name} has shape {raw.shape}: give one {what} an image.")
-    missing = np.asarray(pd.isna(raw), dtype=bool)
-    if missing.any():
-        raise ValueError(
-            f"{name} has {int(missing.sum())} missing entries, the first at "
-            f"{int(np.argmax(missing))}: name a {what} for every image, or leave out "
-            "the images without."
-        )
-    if raw.dtype != object:
-        return raw
-    plain = np.asarray(raw.tolist())
-    return plain if plain.ndim == 1 and plain.dtype.kind in "iufUM" else raw.astype(str)
 
 
 def check_n_splits(n_splits: Any, least: int) -> int | None:

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.validation import _num_samples
 
+from skmedimg._per_image import one_per_image
 from skmedimg.images import groups_of
 
 
@@ -79,22 +80,24 @@ class PatientKFold(StratifiedGroupKFold):
             If there are no groups in either place, if one is missing (None, NaN), or if
             there is not one an image.
         """
+        import pandas as pd
+
         patients = patients_of(X, groups, _num_samples(X))
         if patients is None:
             raise ValueError(
                 "PatientKFold needs to know the patients: pass groups=, or X as "
                 "ImageSequence.from_array(X, groups=...)."
             )
-        return super().split(X, _one_label(y), patients)
+        # Numbered as they appear: scikit-learn goes by their order, and that of
+        # pseudonyms is another with every key.
+        return super().split(X, _one_label(y), pd.factorize(patients)[0])
 
 
 def patients_of(X: Any, groups: Any, n: int) -> np.ndarray | None:
     """Patient of each of n images, from `groups` or X; None where neither knows."""
-    from skmedimg._checks import check_groups  # not above: it loads torch
-
     if groups is None:
         groups = groups_of(X)
-    return check_groups(groups, n)
+    return None if groups is None else one_per_image("groups", groups, "patient", n)
 
 
 def _one_label(y: Any) -> Any:

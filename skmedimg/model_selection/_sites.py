@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
+from skmedimg._per_image import one_per_image
 from skmedimg.model_selection._held_out import (
     Fold,
     HeldOut,
     Split,
     check_n_splits,
-    one_an_image,
 )
 
 
@@ -89,7 +89,7 @@ class SiteKFold(HeldOut):
     _name = "sites"
 
     def __init__(self, sites: Any, n_splits: int | None = None) -> None:
-        self.sites = self._values = one_an_image("sites", sites, "site")
+        self.sites = self._values = one_per_image("sites", sites, "site")
         self.n_splits = check_n_splits(n_splits, 2)
         self._check_count(self.sites)
 

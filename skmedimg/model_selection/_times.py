@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from skmedimg._per_image import one_per_image
 from skmedimg.model_selection._held_out import (
     HeldOut,
     Split,
     check_n_splits,
-    one_an_image,
 )
 
 
@@ -59,8 +59,9 @@ class TemporalSplit(HeldOut):
     are never tested, so that `cross_val_predict` does not apply.
 
     In nested cross-validation it may split at both levels, or either, if X is an
-    `ImageSequence`: its parts know which of the images they hold. Within a fold
-    `test_from` stays the same; `n_splits` cuts the times of that fold.
+    `ImageSequence`: its parts know which of the images they hold. The inner one needs
+    `n_splits`, which cuts the times of its fold; an outer `test_from` has left nothing
+    behind it to train on.
 
     References
     ----------
@@ -145,7 +146,7 @@ def _as_times(name: str, values: Any) -> np.ndarray:
     """Numbers as they are, all else as datetime64 in UTC."""
     import pandas as pd
 
-    times = one_an_image(name, values, "time")
+    times = one_per_image(name, values, "time")
     if times.dtype.kind in "iuf":
         return times
     read = pd.to_datetime(
