@@ -58,27 +58,29 @@ def real_world_of(
     units : str
         As in `ImageMeta.units`.
 
-    Or None where there is no map to a known unit, or there are maps to several, and the
-    image is no PET.
+    Or None where there is no map to a known unit, where several maps share a unit, each
+    for a range of stored values, or where there are maps to several units and the image
+    is no PET.
 
     References
     ----------
     DICOM PS3.3, C.7.6.16.2.11, "Real World Value Mapping Macro".
     """
     keyword = "RealWorldValueMappingSequence"
-    maps: dict[str, Dataset] = {}
+    maps: dict[str, Dataset | None] = {}
     for one in items(_holder(dataset, frame, keyword), keyword):
         code = item(one, "MeasurementUnitsCodeSequence")
         # A code that is none of these may be anything, and is not repeated.
         units = _UNITS.get(text(code, "CodeValue") or "")
         if units is not None:
-            maps.setdefault(units, one)
+            # Several maps to a unit hold for a range each: none is for all.
+            maps[units] = None if units in maps else one
     if text(dataset, "Modality") == "PT":
         maps = {units: maps[units] for units in _PET if units in maps}
     elif len(maps) != 1:
         return None
-    for units, one in maps.items():
-        found = _map(one)
+    for units, only in maps.items():
+        found = None if only is None else _map(only)
         if found is not None:
             return *found, units
     return None

@@ -299,3 +299,14 @@ def test_parametric_maps(write_dicom):
         array, meta = read_dicom(path)
         assert meta.units == "raw"
         assert np.array_equal(array, stored)
+
+
+def test_maps_of_several_ranges_are_not_half_applied(write_dicom):
+    stored = np.array([[100, 300]], np.uint16)
+    maps = [
+        real_world("mm2/s", slope, RealWorldValueFirstValueMapped=first)
+        for slope, first in ((1.0, 0), (10.0, 251))
+    ]
+    path = write_dicom(stored, Modality="MR", RealWorldValueMappingSequence=maps)
+    array, meta = read_dicom(path)
+    assert (array.tolist(), meta.units) == ([[100, 300]], "raw")
