@@ -5,7 +5,7 @@ import math
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral, Real
@@ -18,9 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import (
     check_consistent_length,
-    check_is_fitted,
     check_random_state,
-    validate_data,
 )
 from torch import nn
 
@@ -29,23 +27,16 @@ from skmedimg._checks import (
     check_callbacks,
     check_device,
     check_precision,
-    check_shape_parameter,
     check_weight,
 )
-from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units, to_tensor
+from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
+from skmedimg._inference import ImageInference
 from skmedimg._intensity import (
     ShiftMonitor,
-    finite_images,
     patterns_of,
-    where_not_finite,
 )
 from skmedimg._modules import (
-    InParts,
     channels_last_filters,
-    folded,
-    input_of_last_linear,
-    logits,
-    pre_logits,
 )
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._patients import KnownPatients
@@ -56,23 +47,13 @@ from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
 from skmedimg.images import (
-    ImageArray,
     ImageSpec,
-    as_image_source,
-    check_numeric,
-    groups_of,
 )
 
 _LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
-# Elements of one inference slice: enough to fill the cores, little enough for a laptop.
-_SLICE_ELEMENTS = 1 << 20
-# Folding a network costs about as much as it saves on 70 images of 28 pixels.
-_FOLDED_FROM = 256
-# On a CPU larger slices leave the caches: 28 pixels then took twice the time.
-_SLICE_IMAGES = 128
 
 
-class BaseImageEstimator(BaseEstimator):
+class BaseImageEstimator(ImageInference):
     """Base of the image estimators; see `CNNImageClassifier` for the parameters."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -116,18 +97,10 @@ class BaseImageEstimator(BaseEstimator):
     # pipelines then deliver the groups without being told.
     __metadata_request__fit: ClassVar[dict] = {"groups": True}
 
-    image_spec_: ImageSpec
-    net_: ImageNet
-    device_: str
     classes_: np.ndarray
     _n_outputs: int
     _patients: KnownPatients
     _split_seed: int
-
-    @property
-    def module_(self) -> nn.Module:
-        """The fitted network, that of `net_`."""
-        return self.net_.module_
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -218,49 +191,6 @@ class BaseImageEstimator(BaseEstimator):
             monitor.note(new.low, new.high, patterns_of(images, data.rows))
             monitor.warn()
         return data
-
-    def _check_images(self, X: Any, *, reset: bool) -> ImageArray:
-        """Read X as images of the layout of fit; scikit-learn's own checks included."""
-        groups = groups_of(X)
-        size = check_shape_parameter("image_size", self.image_size)
-        given = {"spatial_dims": self.spatial_dims, "channel_axis": self.channel_axis}
-        reading = given if reset else self.image_spec_.reading
-        X, reading = as_image_source(X, size, reading)
-        if X.ndim == 2 and not reset and not self.image_spec_.folded:
-            self.image_spec_.check(X)
-        if X.ndim <= 2:
-            X = validate_data(
-                self, X, dtype="numeric", ensure_all_finite=False, reset=reset
-            )
-        elif isinstance(X, np.ndarray):
-            X = check_numeric(X)
-        if X.dtype.kind not in "biuf":
-            raise ValueError(f"X has dtype {X.dtype}; images need numbers.")
-        if X.ndim > 2:
-            self._check_shape(X, size, reset=reset)
-        if reset:
-            self.image_spec_ = ImageSpec.from_array(
-                X,
-                image_shape=check_shape_parameter("image_shape", self.image_shape),
-                image_size=size,
-                **reading,
-            )
-        else:
-            self.image_spec_.check(X)
-        return ImageArray(X, self.image_spec_, groups)
-
-    def _check_shape(self, X: Any, size: Any, *, reset: bool) -> None:
-        if min(X.shape) == 0:
-            raise ValueError(
-                f"X is empty: found array with {X.shape[0]} sample(s) of shape "
-                f"{tuple(X.shape[1:])} while a minimum of 1 is required."
-            )
-        if reset or self.image_spec_.folded:
-            # The check compares numbers of features only; no pixel is read.
-            flat = np.broadcast_to(0, (X.shape[0], math.prod(X.shape[1:])))
-            if not reset:
-                self.image_spec_.check(X)
-            validate_data(self, flat, skip_check_array=True, reset=reset)
 
     def _seed(self) -> int:
         """One seed a fit. None takes fresh entropy and leaves NumPy's global alone."""
@@ -515,76 +445,6 @@ class BaseImageEstimator(BaseEstimator):
         used = data.groups_at(np.arange(len(data)))
         self._patients = patients.joined_by([] if used is None else used.tolist())
 
-    # -- from images to numbers --------------------------------------------------------
-
-    def _logits(self, X: Any) -> np.ndarray:
-        """Logits of shape (n, n_outputs), in the single precision of the network."""
-        check_is_fitted(self)
-        return self._forward(X, logits)
-
-    def embed(self, X: Any) -> np.ndarray:
-        """Features before the last layer.
-
-        Parameters
-        ----------
-        X : array-like or ImageSequence of n images
-            In the layout of fit.
-
-        Returns
-        -------
-        ndarray of shape (n, n_features)
-            float32; what the last linear layer is given.
-
-        Raises
-        ------
-        ValueError
-            If X is not like the images of fit, or the network has no linear layer.
-        """
-        check_is_fitted(self)
-        own = isinstance(self.module_, Network)
-        if own:
-            return self._forward(X, pre_logits)
-        # A copy: another thread may be predicting with the network itself.
-        hooked = partial(input_of_last_linear, copy.deepcopy(self.module_))
-        return self._forward(X, lambda _, x: hooked(x))
-
-    def _forward(
-        self, X: Any, function: Callable[[nn.Module, torch.Tensor], torch.Tensor]
-    ) -> np.ndarray:
-        """THE inference loop: slices of X through the network, one copy back."""
-        images = self._check_images(X, reset=False)
-        if hasattr(self, "module_") and len(images) == 0:
-            raise ValueError("X is empty: found array with 0 sample(s).")
-        device, spec = torch.device(self.device_), self.image_spec_
-        precision = self.net_.precision
-        monitor, results = ShiftMonitor(spec), []
-        module = self.module_
-        if len(images) >= _FOLDED_FROM:
-            module = folded(module)
-        frugal = InParts(partial(function, module))
-        autocast = torch.autocast(
-            device.type, dtype=precision, enabled=precision != torch.float32
-        )
-        with torch.inference_mode(), autocast:
-            most = _SLICE_IMAGES if device.type == "cpu" else None
-            for part in images.chunks(_SLICE_ELEMENTS, most):
-                chunk = images.take(part)
-                if not finite_images(chunk).all():
-                    raise ValueError(where_not_finite(images))
-                monitor.update(chunk)
-                results.append(frugal(to_tensor(chunk, spec, device)))
-        monitor.warn()
-        frugal.warn(device)
-        outputs = torch.cat(results).float().cpu().numpy()
-        if not np.isfinite(outputs).all():
-            bad = int(np.argmin(np.isfinite(outputs).all(1)))
-            raise ValueError(
-                f"The network gives NaN or infinite values for X[{bad}]: training has "
-                "diverged, or precision is too narrow. Fit with a lower lr, or with "
-                'precision="float32".'
-            )
-        return outputs
-
     # -- plumbing ----------------------------------------------------------------------
 
     def set_params(self, **params: Any) -> "BaseImageEstimator":
@@ -615,15 +475,6 @@ class BaseImageEstimator(BaseEstimator):
                     "augmentation=skmedimg.augmentation.Augmentation()."
                 )
         return super().set_params(**params)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "net_")
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if hasattr(self, "net_"):
-            # The net has come back on a device that exists here.
-            self.device_ = str(self.net_.device)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
