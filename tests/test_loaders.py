@@ -450,6 +450,89 @@ def test_images_follow_masks_that_were_skipped(volumes):
         load_nifti(*folders, **options)
 
 
+def write_nifti(path, array, affine, **codes):
+    nibabel = pytest.importorskip("nibabel")
+    path.parent.mkdir(exist_ok=True)
+    image = nibabel.Nifti1Image(array, affine)
+    for kind, code in codes.items():
+        getattr(image, f"set_{kind}")(affine, code)
+    image.to_filename(path)
+
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def moved(affine, axis, distance):
+    affine = affine.copy()
+    affine[axis, 3] += distance
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("size", "affine", "reason"),
+    [
+        ((6, 5, 5), LPS, "has 5 × 5 × 6 voxels .*, the image 5 × 5 × 5"),
+        (
+            (5, 5, 5),
+            moved(LPS, 2, 40),
+            "up to 40 mm away from the image .*size of 1 mm",
+        ),
+        ((5, 5, 5), moved(LPS, 0, 0.5), "up to 0.5 mm away"),
+        ((5, 5, 5), np.diag([-1, -1, 1.1, 1]), "up to 0.4 mm away"),
+        ((5, 5, 5), np.eye(4), "up to"),
+    ],
+)
+def test_masks_lie_on_the_grid_of_their_image(volumes, size, affine, reason):
+    mask = volumes / "labels" / "case_1.nii.gz"
+    write_nifti(mask, np.zeros(size, np.uint8), affine)
+    folders = volumes / "images", volumes / "labels"
+    with pytest.raises(
+        InvalidImageError, match=rf"^case_1.nii.gz: its mask .*{reason}"
+    ):
+        load_nifti(*folders, image_size=(4, 4, 4))
+    options = {"image_size": (4, 4, 4), "on_error": "skip", "cache": None}
+    data = load_nifti(*folders, **options)
+    assert data.filenames.tolist() == ["case_0.nii.gz", "case_2.nii.gz"]
+    assert data.images.kept_.tolist() == data.target.kept_.tolist() == [0, 2]
+    assert data.skipped["path"].tolist() == ["case_1.nii.gz"]
+    assert data.skipped["reason"].str.contains(reason).all()
+    assert "1 file" in data.DESCR
+
+
+def test_masks_of_other_axes_and_precision_lie_on_the_grid(tmp_path):
+    values = np.zeros((4, 5, 6), np.int16)
+    turned = np.array([[0, 0.6, 0.8], [0, -0.8, 0.6], [1, 0, 0]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turned * 0.7, (-31.234567, 8.7654321, 1234.5)
+    write_nifti(tmp_path / "i" / "a.nii", values, affine, sform=1, qform=0)
+    write_nifti(tmp_path / "m" / "a.nii", values, affine, sform=0, qform=1)
+    flipped = affine @ [[-1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    write_nifti(tmp_path / "i" / "b.nii", values, affine)
+    write_nifti(tmp_path / "m" / "b.nii", values[::-1], flipped)
+    # Several times, one mask for all of them.
+    write_nifti(tmp_path / "i" / "c.nii", np.zeros((4, 5, 6, 1), np.int16), affine)
+    write_nifti(tmp_path / "m" / "c.nii", values, affine)
+    data = load_nifti(tmp_path / "i", tmp_path / "m")
+    assert data.images.shape == data.target.shape
+    assert data.skipped.empty
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how the axes lie")
+def test_masks_that_do_not_say_where_they_lie(tmp_path):
+    values = np.zeros((4, 5, 6), np.int16)
+    away = np.diag([1.0, 1.0, 1.0, 1.0])
+    away[:3, 3] = 7
+    write_nifti(tmp_path / "i" / "a.nii", values, away)
+    write_nifti(tmp_path / "m" / "a.nii", values, np.eye(4), sform=0, qform=0)
+    assert load_nifti(tmp_path / "i", tmp_path / "m").skipped.empty
+    # Read, it would be mirrored against its image.
+    write_nifti(tmp_path / "i" / "a.nii", values, LPS)
+    with pytest.raises(
+        InvalidImageError, match=r"RAS is only assumed, as the header of the mask"
+    ):
+        load_nifti(tmp_path / "i", tmp_path / "m")
+
+
 def test_medmnist(tmp_path):
     images = RNG.integers(0, 256, (6, 8, 8), dtype=np.uint8)
     single, several = np.arange(6)[:, np.newaxis] % 3, np.eye(6, 4, dtype=int)

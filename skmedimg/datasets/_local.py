@@ -309,9 +309,10 @@ def load_nifti(
     images : path or sequence of paths
         A folder, searched for .nii and .nii.gz with its subfolders, or the files.
     labels : path, sequence, mapping, callable or str, default=None
-        A folder or sequence of paths of masks, one an image, matched by file name in a
-        folder; or a sequence of a label an image; or a regular expression, function or
-        mapping as in `load_dicom`. A str is a folder if there is one.
+        A folder or sequence of paths of masks, one an image and on its grid, matched by
+        file name in a folder; or a sequence of a label an image; or a regular
+        expression, function or mapping as in `load_dicom`. A str is a folder if there
+        is one.
     patient : str, callable or mapping, default=None
         Who a volume is of, from its path, as in `load_image_folder`.
     image_size, spacing, window, on_error, n_jobs : object
@@ -335,8 +336,9 @@ def load_nifti(
     Raises
     ------
     InvalidImageError
-        If a file cannot be read; ``on_error="skip"`` leaves it out, and an image whose
-        mask cannot be read with it.
+        If a file cannot be read, or a mask has another shape than its image or lies
+        elsewhere by more than a tenth of a voxel; ``on_error="skip"`` leaves image and
+        mask out.
     ValueError
         If there is no volume, or not one label or mask an image.
 
@@ -363,11 +365,15 @@ def load_nifti(
     if masks is None:
         target, names = path_labels(root, paths, labels, "labels")
     X = ImageSequence(paths, groups, root=root, **options)
+    filenames = names_below(root, paths)
+    apart: list[tuple[str, str]] = []
     if masks is not None:
         options |= {"window": None, "channels": 1, "interpolation": "nearest"}
-        X, target = _in_pairs(X, ImageSequence(masks, groups, **options))
-    rows = {"filenames": names_below(root, paths)}
-    return _bunch(X, target, names, return_X_y=return_X_y, **rows)
+        Y = ImageSequence(masks, groups, **options)
+        skip = on_error == "skip"
+        X, target, apart = _in_pairs(X, Y, paths, masks, filenames, skip)
+    rows = {"filenames": filenames}
+    return _bunch(X, target, names, return_X_y=return_X_y, apart=apart, **rows)
 
 
 def _reading(
@@ -392,15 +398,33 @@ def _reading(
 
 
 def _in_pairs(
-    images: ImageSequence, masks: ImageSequence
-) -> tuple[ImageSequence, ImageSequence]:
-    """Images and masks of which both could be read."""
-    both = np.intersect1d(images.kept_, masks.kept_)
-    if len(both) == 0:
+    images: ImageSequence,
+    masks: ImageSequence,
+    paths: Sequence[Path],
+    mask_paths: Sequence[Path],
+    names: np.ndarray,
+    skip: bool,
+) -> tuple[ImageSequence, ImageSequence, list[tuple[str, str]]]:
+    """Images and masks that could be read and share a grid, and those that do not."""
+    from skmedimg._nifti import off_grid
+
+    both = np.intersect1d(images.kept_, masks.kept_).tolist()
+    if not both:
         raise InvalidImageError("there is no image that can be read with its mask.")
+    found = {i: off_grid(paths[i], mask_paths[i]) for i in both}
+    apart = [(str(names[i]), f"its mask {why}") for i, why in found.items() if why]
+    if apart and (not skip or len(apart) == len(both)):
+        name, reason = apart[0]
+        hint = "" if skip else " on_error='skip' leaves such pairs out, with a table."
+        raise InvalidImageError(
+            f"{name}: {reason}. {len(apart)} of {len(both)} masks do not lie on the "
+            f"grid of their image: resample them to it, or look for a mix-up.{hint}"
+        )
+    pairs = [i for i, why in found.items() if not why]
     return (
-        images[np.isin(images.kept_, both)],
-        masks[np.isin(masks.kept_, both)],
+        images[np.isin(images.kept_, pairs)],
+        masks[np.isin(masks.kept_, pairs)],
+        apart,
     )
 
 
@@ -410,6 +434,7 @@ def _bunch(
     target_names: Any,
     *,
     return_X_y: bool,
+    apart: Sequence[tuple[str, str]] = (),
     **rows: Any,
 ) -> Any:
     """What all loaders return; what is known of each file, for those that are kept."""
@@ -417,7 +442,7 @@ def _bunch(
     if not isinstance(target, ImageSequence):  # masks are in pairs already
         target = _kept(target, kept)
     rows = {name: _kept(values, kept) for name, values in rows.items()}
-    rows["skipped"] = _skipped(images, target)
+    rows["skipped"] = _skipped(images, target, apart)
     if return_X_y:
         return images, target
     shape = " × ".join(map(str, images.shape[1:]))
@@ -441,7 +466,9 @@ def _kept(values: Any, kept: np.ndarray) -> Any:
     return values.iloc[kept] if hasattr(values, "iloc") else values[kept]
 
 
-def _skipped(images: ImageSequence, target: Any) -> "pd.DataFrame":
+def _skipped(
+    images: ImageSequence, target: Any, apart: Sequence[tuple[str, str]]
+) -> "pd.DataFrame":
     """Files that were left out, of the images and of their masks."""
     skipped = images.skipped_
     if isinstance(target, ImageSequence):
@@ -449,5 +476,6 @@ def _skipped(images: ImageSequence, target: Any) -> "pd.DataFrame":
 
         masks = target.skipped_
         masks["reason"] = "its mask " + masks["reason"].astype(str)
-        skipped = pd.concat([skipped, masks], ignore_index=True)
+        elsewhere = pd.DataFrame(list(apart), columns=list(masks.columns))
+        skipped = pd.concat([skipped, masks, elsewhere], ignore_index=True)
     return skipped
