@@ -159,8 +159,8 @@ def off_grid(image: str | os.PathLike[str], mask: str | os.PathLike[str]) -> str
     if stated != other_stated and one.code != other.code:
         silent = "mask" if stated else "image"
         return (
-            f"has the axes {other.code}, the image {one.code}, but RAS is only assumed, "
-            f"as the header of the {silent} does not say how its axes lie"
+            f"has the axes {other.code}, the image {one.code}, but RAS is assumed: "
+            f"the header of the {silent} does not say how its axes lie"
         )
     one, other = one.reoriented("SPL"), other.reoriented("SPL")
     if one.shape != other.shape:
@@ -176,8 +176,8 @@ def off_grid(image: str | os.PathLike[str], mask: str | os.PathLike[str]) -> str
     if furthest <= _OFF_GRID * voxel:
         return None
     return (
-        f"lies up to {furthest:.3g} mm away from the image by their headers, at a voxel "
-        f"size of {voxel:.3g} mm"
+        f"lies up to {furthest:.3g} mm away from the image by their headers, at "
+        f"a voxel size of {voxel:.3g} mm"
     )
 
 

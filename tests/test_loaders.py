@@ -120,6 +120,18 @@ def test_folder_without_classes_or_images(tmp_path):
         load_image_folder(tmp_path)
 
 
+def test_linked_folders_are_read_once(folder):
+    disk = folder.parent / "disk"
+    (folder / "normal" / "deeper").rename(disk)
+    (folder / "normal" / "year").mkdir()
+    (folder / "normal" / "year" / "linked").symlink_to(disk)
+    (folder / "normal" / "again").symlink_to(disk)
+    (disk / "loop").symlink_to(disk)
+    (disk / "up").symlink_to(folder)
+    data = load_image_folder(folder)
+    assert values(data.images) == [0, 2, 4, 1, 3, 5]
+
+
 def test_damaged_files_keep_labels_and_groups_in_line(folder):
     (folder / "normal" / "deeper" / "P1_2.png").write_bytes(b"damaged")
     with pytest.raises(InvalidImageError, match=r"^normal/deeper/P1_2.png"):
@@ -371,6 +383,29 @@ def test_damaged_dicom_is_not_passed_over(archive):
     assert data.skipped["path"].tolist() == ["CONTRAST_0/1.dcm"]
 
 
+@pytest.mark.parametrize("volumes", [False, True])
+@pytest.mark.parametrize("content", [b"", b"junk" * 50])
+@pytest.mark.parametrize("name", ["x.dcm", "x.DCM", "x.ima", "IM_0007", "1.2.840.77"])
+def test_what_is_called_as_dicom_is_not_passed_over(archive, name, content, volumes):
+    if "." not in name or name.startswith("1"):
+        for path in sorted(archive.glob("*/*.dcm")):
+            path.rename(path.with_suffix(""))
+    (archive / "CONTRAST_0" / name).write_bytes(content)
+    (archive / "CONTRAST_0" / "README").write_bytes(content)
+    (archive / "CONTRAST_0" / "notes").write_bytes(content)
+    with pytest.raises(InvalidImageError, match=rf"^CONTRAST_0/{name}: "):
+        load_dicom(archive, volumes=volumes)
+    data = load_dicom(archive, r"_(\d)", on_error="skip", volumes=volumes)
+    assert len(data.images) == (2 if volumes else 6)
+    assert data.skipped["path"].tolist() == [f"CONTRAST_0/{name}"]
+
+
+def test_a_folder_of_nothing_but_damaged_dicom(tmp_path):
+    (tmp_path / "1.dcm").touch()
+    with pytest.raises(InvalidImageError, match=r"^1.dcm: "):
+        load_dicom(tmp_path)
+
+
 def test_folder_without_dicom(folder):
     with pytest.raises(ValueError, match="no DICOM image"):
         load_dicom(folder)
@@ -528,7 +563,7 @@ def test_masks_that_do_not_say_where_they_lie(tmp_path):
     # Read, it would be mirrored against its image.
     write_nifti(tmp_path / "i" / "a.nii", values, LPS)
     with pytest.raises(
-        InvalidImageError, match=r"RAS is only assumed, as the header of the mask"
+        InvalidImageError, match=r"RAS is assumed: the header of the mask"
     ):
         load_nifti(tmp_path / "i", tmp_path / "m")
 

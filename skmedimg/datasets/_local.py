@@ -98,7 +98,7 @@ def load_image_folder(
     paths, codes, classes, splits = folder_rows(root, split)
     groups = find_groups(root, paths, patient, pseudonymise)
     images = ImageSequence(paths, groups, root=root, **options)
-    rows = {"filenames": names_below(root, paths), "split": splits}
+    rows: dict[str, Any] = {"filenames": names_below(root, paths), "split": splits}
     return _bunch(images, codes, classes, return_X_y=return_X_y, **rows)
 
 
@@ -195,7 +195,7 @@ def load_image_table(
         groups = hide(list(frame[group_column]), pseudonymise)
         frame = frame.assign(**{group_column: groups})
     images = ImageSequence(paths, groups, root=root, **options)
-    rows = {"filenames": names_below(root, paths), "frame": frame}
+    rows: dict[str, Any] = {"filenames": names_below(root, paths), "frame": frame}
     return _bunch(images, target, names, return_X_y=return_X_y, **rows)
 
 
@@ -221,7 +221,8 @@ def load_dicom(
     ----------
     root : path
         Searched with all its subfolders; reports and whatever else has no pixels are
-        passed over.
+        passed over, but no damaged file: one called .dcm, .dicom or .ima, or as the
+        images beside it are, is an image that cannot be read.
     label : str, callable or mapping, default=None
         Label of an image: a regular expression that is searched for in the path below
         `root` (its group ``label``, or the first, or all of it), a function of that
@@ -284,7 +285,7 @@ def load_dicom(
     target, names = path_labels(root, firsts, label, "label")
     groups = find_groups(root, firsts, patient, pseudonymise)
     images = ImageSequence(items, groups, reader=reader, root=root, **options)
-    rows = {"filenames": names_below(root, firsts)}
+    rows: dict[str, Any] = {"filenames": names_below(root, firsts)}
     return _bunch(images, target, names, return_X_y=return_X_y, **rows)
 
 
@@ -372,7 +373,7 @@ def load_nifti(
         Y = ImageSequence(masks, groups, **options)
         skip = on_error == "skip"
         X, target, apart = _in_pairs(X, Y, paths, masks, filenames, skip)
-    rows = {"filenames": filenames}
+    rows: dict[str, Any] = {"filenames": filenames}
     return _bunch(X, target, names, return_X_y=return_X_y, apart=apart, **rows)
 
 

@@ -36,6 +36,7 @@ _OTHER_FILES = frozenset(
 )
 _IMAGING = ("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "US", "XA")
 _OTHER_NAMES = frozenset({"DICOMDIR", "LICENSE", "README"})
+_DICOM_FILES = frozenset({".dcm", ".dicom", ".ima"})
 
 
 def names_below(root: Path | None, paths: Iterable[Path]) -> np.ndarray:
@@ -304,16 +305,37 @@ def find_files(root: Path, entries: list[Any], *, skip: bool) -> list[Path]:
 def dicom_images(root: Path, n_jobs: int | None) -> "pd.DataFrame":
     """Rows of `scan_dicom` that are images, or might be but for some damage."""
     scanned = scan_dicom(root, n_jobs=n_jobs)
-    if not scanned.image.any():
-        raise ValueError(f"{root.name}: there is no DICOM image in it.")
     # What is no DICOM at all is passed over; DICOM that is damaged is not. A file that
     # was cut off in its header has no size, as reports have none.
     wanted = scanned.image.to_numpy(copy=True)
     unsized = scanned.modality.isna() | scanned.modality.isin(_IMAGING)
     doubtful = scanned.error.notna() | (unsized & ~scanned.image)
+    named = _called_as_images(root, [root / path for path in scanned.path[wanted]])
     for i in np.flatnonzero(doubtful):
-        wanted[i] = is_dicom(root / scanned.path[i])
+        path = root / scanned.path[i]
+        wanted[i] = is_dicom(path) or (scanned.error.notna()[i] and named(path))
+    if not wanted.any():
+        raise ValueError(f"{root.name}: there is no DICOM image in it.")
     return scanned[wanted]
+
+
+def _called_as_images(root: Path, images: list[Path]) -> Callable[[Path], bool]:
+    """Whether a file has a name as DICOM, or as the images of its folder that are."""
+    bare = {path.parent for path in images if not _ending(path)}
+
+    def named(path: Path) -> bool:
+        if path.suffix.lower() in _DICOM_FILES:
+            return may_be_image(path, root)
+        # IM_0007, 00000012, a UID; but neither VERSION nor notes.
+        numbered = not _ending(path) and any(map(str.isdigit, path.name))
+        return numbered and path.parent in bare and may_be_image(path, root)
+
+    return named
+
+
+def _ending(path: Path) -> str:
+    """Of a file's name; the last number of a UID is none."""
+    return "" if path.suffix[1:].isdigit() else path.suffix
 
 
 def nifti_files(images: Any) -> tuple[Path | None, list[Path]]:
