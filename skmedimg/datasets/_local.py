@@ -21,9 +21,8 @@ from skmedimg.datasets._lookup import (
     names_below,
     nifti_files,
     path_labels,
-    read_table,
-    table_labels,
 )
+from skmedimg.datasets._tables import check_repeated, read_table, table_labels
 from skmedimg.exceptions import InvalidImageError
 from skmedimg.io import ImageSequence
 
@@ -86,6 +85,11 @@ def load_image_folder(
     ValueError
         If there is no folder of a class, or a patient is not found.
 
+    Warns
+    -----
+    UserWarning
+        If the folder of a class has no image, or an image lies in no such folder.
+
     Examples
     --------
     >>> from skmedimg.datasets import load_image_folder
@@ -125,14 +129,16 @@ def load_image_table(
     Parameters
     ----------
     table : path or DataFrame
-        A row an image; a file is read as CSV, or as .xlsx (which needs openpyxl).
+        A row an image; a file is read as .xlsx (which needs openpyxl), or as text in
+        UTF-8 or UTF-16 with columns separated by commas, semicolons or tabs. Paths,
+        patients and classes are text as it is written there: "00012" is not 12.
     path_column : str
         Column of paths below `root`, or of file names, with or without their ending,
         that occur once somewhere below it.
     label_column : str or list of str, default=None
-        Column of the label: text or integers are classes, other numbers are left as
-        they are (regression). Several columns of 0 and 1 are one label each, missing
-        ones NaN. None: no labels.
+        Column of the label: text and whole numbers are classes, floats are left as they
+        are (regression). Several columns of 0 and 1 are one label each, missing ones
+        NaN; with fractions among them, numbers. None: no labels.
     group_column : str, default=None
         Column of the patient.
     root : path, default=None
@@ -153,8 +159,9 @@ def load_image_table(
     Returns
     -------
     Bunch
-        `images` (an `ImageSequence`), `target` (n,) or (n, n_labels), `target_names`
-        (classes, or columns; None for numbers), `groups` (or None), `filenames` (below
+        `images` (an `ImageSequence`), `target` (index of the class, or numbers, of
+        shape (n,); or (n, n_labels)), `target_names` (classes as the table has them,
+        or columns; None for numbers), `groups` (or None), `filenames` (below
         `root`), `frame` (the rows of the table in the order of `images`, with their
         index, and `group_column` as in `groups`), `skipped` (`path` and `reason` of
         files left out) and `DESCR`.
@@ -165,7 +172,14 @@ def load_image_table(
         If a file cannot be read; ``on_error="skip"`` leaves it out.
     ValueError
         If a column is not there, an image is not found or not the only one of its
-        name, or a label or patient is missing; says how many and names the first.
+        name, a label or patient is missing, or a file has two; says how many and names
+        the first.
+
+    Warns
+    -----
+    UserWarning
+        If the table lists a file more than once, or labels differ in space or type
+        only.
 
     Examples
     --------
@@ -184,16 +198,19 @@ def load_image_table(
     >>> clf.score(data.images[recent], data.target[recent])  # doctest: +SKIP
     """
     options = _reading(image_size, spacing, window, channels, cache, on_error, n_jobs)
-    frame, folder = read_table(table)
+    frame, folder = read_table(table, path_column, label_column, group_column)
     root = Path(root) if root is not None else folder
     check_columns(frame, path_column, label_column, group_column)
     paths = find_files(root, list(frame[path_column]), skip=on_error == "skip")
     target, names = table_labels(frame, label_column, label_separator)
+    if isinstance(label_column, str):
+        frame = frame.assign(**{label_column: frame[label_column].map(_trimmed)})
     groups = None
     if group_column is not None:
         check_complete(frame[group_column], "group_column")
         groups = hide(list(frame[group_column]), pseudonymise)
         frame = frame.assign(**{group_column: groups})
+    check_repeated(root, paths, target, groups)
     images = ImageSequence(paths, groups, root=root, **options)
     rows: dict[str, Any] = {"filenames": names_below(root, paths), "frame": frame}
     return _bunch(images, target, names, return_X_y=return_X_y, **rows)
@@ -375,6 +392,10 @@ def load_nifti(
         X, target, apart = _in_pairs(X, Y, paths, masks, filenames, skip)
     rows: dict[str, Any] = {"filenames": filenames}
     return _bunch(X, target, names, return_X_y=return_X_y, apart=apart, **rows)
+
+
+def _trimmed(label: Any) -> Any:
+    return label.strip() if isinstance(label, str) else label
 
 
 def _reading(
