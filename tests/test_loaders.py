@@ -783,6 +783,43 @@ def test_medmnist(tmp_path):
         load_medmnist(tmp_path / "other.npz")
 
 
+def write_medmnist(path, n_train):
+    arrays = {}
+    for split, n in (("train", n_train), ("val", 78), ("test", 156)):
+        arrays[f"{split}_images"] = RNG.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(n)[:, np.newaxis] % 2
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("split", ["train", None])
+def test_official_medmnist_is_named(tmp_path, split):
+    path = write_medmnist(tmp_path / "breastmnist.npz", 546)
+    data = load_medmnist(path, split)
+    assert data.target_names.tolist() == ["malignant", "normal, benign"]
+    assert data.licence == "CC BY 4.0"
+    assert "Please cite" in data.DESCR
+    for name in ("breastmnist_64.npz", "breastmnist_own.npz", "other.npz"):
+        again = load_medmnist(path.rename(tmp_path / name), split)
+        assert again.target_names.tolist() == ["0", "1"]
+        assert "licence" not in again
+        (tmp_path / name).rename(path)
+    data = load_medmnist(write_medmnist(path, 100), split)
+    assert data.target_names.tolist() == ["0", "1"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "junk"])
+def test_damaged_medmnist(tmp_path, damage):
+    path = write_medmnist(tmp_path / "breastmnist.npz", 546)
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[2000:2100] = bytes(100)
+    sizes = {"cut": len(content) // 2, "flipped": None, "empty": 0}
+    path.write_bytes(b"junk" if damage == "junk" else content[: sizes[damage]])
+    with pytest.raises(InvalidImageError, match=r"^breastmnist.npz: is (damaged|no)"):
+        load_medmnist(path)
+
+
 @pytest.mark.data
 def test_contrast_from_the_folder_in_one_line(data_file, tiny):
     from skmedimg.model_selection import PatientKFold
