@@ -266,8 +266,9 @@ def load_dicom(
     -------
     Bunch
         `images` (an `ImageSequence`; CT in HU), `target` (index of the class, or
-        numbers), `target_names`, `groups` (or None), `filenames` (below `root`),
-        `skipped` (`path` and `reason` of files left out) and `DESCR`.
+        numbers), `target_names` (classes as `label` gives them; None for numbers),
+        `groups` (or None), `filenames` (below `root`), `skipped` (`path` and `reason`
+        of files left out) and `DESCR`.
 
     Raises
     ------
