@@ -4,6 +4,8 @@ import gzip
 import os
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ _TYPES = {
     2304: ("u1", 4),
 }
 _OTHER_TYPES = {1: "single bits", 32: "complex numbers", 1792: "complex numbers"}
+# Voxels that a mask may be off its image: rounding of a quaternion, but no shift.
+_OFF_GRID = 0.1
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
@@ -130,17 +134,85 @@ def _placed(grid: Grid | None, missing: int | None) -> dict[str, Any]:
     return {"orientation": code} | (grid.facts() if missing == 0 else {})
 
 
+def off_grid(image: str | os.PathLike[str], mask: str | os.PathLike[str]) -> str | None:
+    """How the voxels of a mask lie elsewhere than those of its image, by the headers.
+
+    Parameters
+    ----------
+    image, mask : path
+        As in `read_nifti`. The files may hold their axes in different orders; times and
+        colours do not count.
+
+    Returns
+    -------
+    str or None
+        None if no voxel of the mask is more than a tenth of a voxel away from that of
+        the image: more than rounding makes of it, less than any shift. Of a header that
+        does not say where its voxels lie, axes and voxel size are compared only.
+
+    Raises
+    ------
+    InvalidImageError
+        If a file is not NIfTI, or its header is damaged.
+    """
+    (one, stated), (other, other_stated) = _stated_grid(image), _stated_grid(mask)
+    if stated != other_stated and one.code != other.code:
+        silent = "mask" if stated else "image"
+        return (
+            f"has the axes {other.code}, the image {one.code}, but RAS is assumed: "
+            f"the header of the {silent} does not say how its axes lie"
+        )
+    one, other = one.reoriented("SPL"), other.reoriented("SPL")
+    if one.shape != other.shape:
+        shapes = (" × ".join(map(str, grid.shape)) for grid in (other, one))
+        return "has {} voxels (depth, height, width), the image {}".format(*shapes)
+    away = np.zeros(3)
+    if stated and other_stated:
+        away = other.starts[0] - one.starts[0]
+    # The difference of two affine maps is largest in a corner.
+    corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(one.shape) - 1)
+    furthest = np.linalg.norm(away + corners @ (other.steps - one.steps), axis=1).max()
+    voxel = np.linalg.norm(one.steps, axis=1).min()
+    if furthest <= _OFF_GRID * voxel:
+        return None
+    return (
+        f"lies up to {furthest:.3g} mm away from the image by their headers, at "
+        f"a voxel size of {voxel:.3g} mm"
+    )
+
+
+def _stated_grid(path: str | os.PathLike[str]) -> tuple[Grid, bool]:
+    """Where voxels lie in the file's own axes, and whether its header says so."""
+    path = Path(path)
+    with _opened(path) as (stream, _, _):
+        header = _parse(path.name, stream.read(max(_HEADER_SIZES)))
+    affine = _affine(path.name, header, required=False)
+    stated = affine is not None
+    if affine is None:
+        affine = np.diag([*_voxel_size(header), 1.0])
+    shape = tuple([*_shape(path.name, header), 1][:3])
+    return _grid(header, affine, shape), stated
+
+
 def _load(path: Path) -> tuple["Nifti1Header", np.ndarray]:
     """Header and voxels, the latter as one flat array with the scaling applied."""
+    with _opened(path) as (stream, size, ratio):
+        return _read(path.name, stream, size, ratio=ratio)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Stream, int, int]]:
+    """The file's content, its size on the disk, and how far that may unpack."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         if not compressed:
-            return _read(path.name, file, size, ratio=1)
+            yield file, size, 1
+            return
         try:
             with gzip.GzipFile(fileobj=file) as stream:
-                return _read(path.name, stream, size, ratio=DEFLATE_RATIO)
+                yield stream, size, DEFLATE_RATIO
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidImageError(
                 f"{path.name}: its compressed data are damaged ({error})."

@@ -64,7 +64,8 @@ def scan_dicom(
     Parameters
     ----------
     folder : path
-        Searched with all its subfolders.
+        Searched with all its subfolders; links are followed, and each folder is listed
+        once.
     n_jobs : int, default=None
         Worker processes, as everywhere in scikit-learn: None is one, unless a
         `joblib.parallel_config` says otherwise; -1 is one a core.
@@ -114,6 +115,10 @@ def scan_dicom(
 def files_below(root: Path) -> list[Path]:
     """All files of a folder and its subfolders, sorted.
 
+    Links to folders are followed, but not to one that holds `root`, and no folder is
+    listed twice: a loop would have no end, and an image under two names would be on
+    both sides of a split.
+
     Parameters
     ----------
     root : Path
@@ -126,9 +131,27 @@ def files_below(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise NotADirectoryError(f"there is no folder {root}")
-    return sorted(
-        Path(folder, name) for folder, _, names in os.walk(root) for name in names
-    )
+    seen = {_identity(folder) for folder in root.resolve().parents}
+    files: list[Path] = []
+    waiting = [root]
+    # Links wait until all that lies below without one is listed: its name is the one.
+    while waiting:
+        for folder, below, names in os.walk(waiting.pop(0)):
+            identity = _identity(folder)
+            if identity in seen:
+                below.clear()
+                continue
+            seen.add(identity)
+            files += [Path(folder, name) for name in names]
+            links = (Path(folder, name) for name in sorted(below))
+            waiting += [path for path in links if path.is_symlink()]
+    return sorted(files)
+
+
+def _identity(folder: str | os.PathLike[str]) -> tuple[int, int]:
+    """What is equal for two paths of one folder."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _scan(root: Path, paths: Sequence[Path], key: KeySource) -> list[_Row]:

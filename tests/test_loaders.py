@@ -1,15 +1,13 @@
 """From folders and tables to images, target and groups."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
+from loader_files import class_folders, save, values
 from sklearn.model_selection import cross_validate
 
 from skmedimg.datasets import (
     load_dicom,
     load_image_folder,
-    load_image_table,
     load_medmnist,
     load_nifti,
 )
@@ -25,27 +23,9 @@ def own_key_and_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
 
 
-def save(path, value=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((6, 6), value, np.uint8)).save(path)
-    return path
-
-
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes, three patients, and what else lies about."""
-    root = tmp_path / "xrays"
-    for i in range(6):
-        kind = ("normal", "pneumonia")[i % 2]
-        save(root / kind / "deeper" / f"P{i // 2}_{i}.png", i)
-    (root / "normal" / "notes.txt").write_text("about")
-    (root / "normal" / ".DS_Store").write_bytes(b"\0")
-    (root / "README.md").write_text("about")
-    return root
-
-
-def values(images):
-    return images.to_numpy()[:, 0, 0].tolist()
+    return class_folders(tmp_path)
 
 
 def test_folder_of_classes(folder):
@@ -86,6 +66,22 @@ def test_patient_that_is_not_found(folder):
         load_image_folder(folder, patient="Q")
 
 
+def test_rules_in_messages(folder):
+    with pytest.raises(
+        ValueError, match=r"patient='P\(' is no regular expression: mis"
+    ):
+        load_image_folder(folder, patient="P(")
+    with pytest.raises(ValueError, match="patient=<mapping of 1> finds") as caught:
+        load_image_folder(folder, patient={"P00b_0.png": "MEYER^ANNA 1944"})
+    assert "MEYER" not in str(caught.value)
+
+    def from_name(name):
+        return None
+
+    with pytest.raises(ValueError, match="patient=from_name finds nothing"):
+        load_image_folder(folder, patient=from_name)
+
+
 @pytest.mark.parametrize("validation", ["val", "validation", "valid"])
 def test_folders_of_splits(tmp_path, validation):
     root = tmp_path / "root"
@@ -120,6 +116,30 @@ def test_folder_without_classes_or_images(tmp_path):
         load_image_folder(tmp_path)
 
 
+def test_empty_classes_and_loose_images_are_said(folder):
+    (folder / "covid").mkdir()
+    with pytest.warns(UserWarning, match="1 folders have no image, such as covid"):
+        data = load_image_folder(folder)
+    assert data.target_names.tolist() == ["covid", "normal", "pneumonia"]
+    (folder / "covid").rmdir()
+    save(folder / "loose.png")
+    with pytest.warns(UserWarning, match=r"1 images lie in no folder.*loose.png"):
+        data = load_image_folder(folder)
+    assert len(data.images) == 6
+
+
+def test_linked_folders_are_read_once(folder):
+    disk = folder.parent / "disk"
+    (folder / "normal" / "deeper").rename(disk)
+    (folder / "normal" / "year").mkdir()
+    (folder / "normal" / "year" / "linked").symlink_to(disk)
+    (folder / "normal" / "again").symlink_to(disk)
+    (disk / "loop").symlink_to(disk)
+    (disk / "up").symlink_to(folder)
+    data = load_image_folder(folder)
+    assert values(data.images) == [0, 2, 4, 1, 3, 5]
+
+
 def test_damaged_files_keep_labels_and_groups_in_line(folder):
     (folder / "normal" / "deeper" / "P1_2.png").write_bytes(b"damaged")
     with pytest.raises(InvalidImageError, match=r"^normal/deeper/P1_2.png"):
@@ -131,148 +151,6 @@ def test_damaged_files_keep_labels_and_groups_in_line(folder):
     assert data.groups[0] == data.groups[2]
     assert "1 file" in data.DESCR
     assert list(data.images.skipped_["path"]) == ["normal/deeper/P1_2.png"]
-
-
-@pytest.fixture
-def table(folder):
-    names = [f"P{i // 2}_{i}" for i in range(6)]
-    return pd.DataFrame(
-        {
-            "file": [f"{name}.png" for name in names],
-            "stem": names,
-            "finding": ["normal", "pneumonia"] * 3,
-            "code": [0, 1] * 3,
-            "score": np.linspace(0, 1.5, 6),
-            "effusion": [1, 0, 0, 0, 1, 1],
-            "mass": [0, 0, 1, 1, 0, 1],
-            "list": ["a|b", "a", "none", "b", "b", "a"],
-            "patient": [name[:2] for name in names],
-        }
-    )
-
-
-@pytest.mark.parametrize("kind", ["frame", "csv", "tsv", "xlsx"])
-@pytest.mark.parametrize("column", ["file", "stem"])
-def test_table(table, folder, kind, column):
-    root = folder
-    if kind != "frame":
-        source = folder / f"labels.{kind}"
-        if kind == "xlsx":
-            pytest.importorskip("openpyxl")
-            table.to_excel(source, index=False)
-        else:
-            table.to_csv(source, index=False, sep="\t" if kind == "tsv" else ",")
-        table, root = source, None
-    data = load_image_table(
-        table,
-        path_column=column,
-        label_column="finding",
-        group_column="patient",
-        root=root,
-    )
-    assert values(data.images) == [0, 1, 2, 3, 4, 5]
-    assert data.target.tolist() == [0, 1] * 3
-    assert data.target_names.tolist() == ["normal", "pneumonia"]
-    assert len(set(data.groups)) == 3
-    assert "P0" not in data.groups
-    assert data.filenames[1] == "pneumonia/deeper/P0_1.png"
-
-
-@pytest.mark.parametrize(
-    ("labels", "target", "names"),
-    [
-        ("code", [0, 1] * 3, ["0", "1"]),
-        ("score", np.linspace(0, 1.5, 6).tolist(), None),
-        (
-            ["effusion", "mass"],
-            [[1, 0], [0, 0], [0, 1], [0, 1], [1, 0], [1, 1]],
-            ["effusion", "mass"],
-        ),
-        (None, None, None),
-    ],
-)
-def test_labels_of_a_table(table, folder, labels, target, names):
-    data = load_image_table(table, path_column="file", label_column=labels, root=folder)
-    assert (None if data.target is None else data.target.tolist()) == target
-    found = data.target_names
-    assert (None if found is None else found.tolist()) == names
-
-
-def test_several_labels_in_one_column(table, folder):
-    data = load_image_table(
-        table,
-        path_column="file",
-        label_column="list",
-        label_separator="|",
-        root=folder,
-    )
-    assert data.target_names.tolist() == ["a", "b", "none"]
-    assert data.target[:3].tolist() == [[1, 1, 0], [1, 0, 0], [0, 0, 1]]
-
-
-def test_missing_labels_of_several_are_nan(table, folder):
-    table["mass"] = [0, None, 1, 1, 0, 1]
-    data = load_image_table(
-        table, path_column="file", label_column=["mass"], root=folder
-    )
-    assert np.isnan(data.target).sum() == 1
-
-
-def test_table_that_does_not_fit(table, folder):
-    def load(table, path_column="file", **params):
-        return load_image_table(table, path_column=path_column, root=folder, **params)
-
-    with pytest.raises(ValueError, match="no column 'name'; it has"):
-        load(table, "name")
-    with pytest.raises(ValueError, match="1 of 6 rows have nothing in label_column"):
-        load(table.assign(finding=["a", None, *"abab"]), label_column="finding")
-    with pytest.raises(ValueError, match="1 of 6 rows have nothing in group_column"):
-        load(table.assign(patient=["a", None, *"abab"]), group_column="patient")
-    absent = table.assign(file=["lost.png", *table["file"][1:]])
-    with pytest.raises(ValueError, match=r"1 of 6 images.* first is 'lost.png'"):
-        load(absent)
-    data = load(absent, label_column="code", on_error="skip")
-    assert values(data.images) == [1, 2, 3, 4, 5]
-    assert data.target.tolist() == [1, 0, 1, 0, 1]
-    save(folder / "other" / "P0_0.png")
-    with pytest.raises(ValueError, match=r"may be normal/deeper/P0_0.png or other/P0"):
-        load(table)
-
-
-def test_frame_follows_the_images(table, folder):
-    table["site"] = list("xyzxyz")
-    table.index = pd.Index(range(10, 16))
-    (folder / "normal" / "deeper" / "P1_2.png").write_bytes(b"damaged")
-    table.loc[14, "file"] = "lost.png"
-    data = load_image_table(
-        table,
-        path_column="file",
-        label_column="finding",
-        group_column="patient",
-        root=folder,
-        on_error="skip",
-    )
-    assert data.frame.index.tolist() == [10, 11, 13, 15]
-    assert values(data.images) == [0, 1, 3, 5]
-    assert data.frame["site"].tolist() == list("xyxz")
-    assert data.frame["finding"].tolist() == data.target_names[data.target].tolist()
-    # What the loader was asked to hide is not beside it in the open.
-    assert data.frame["patient"].tolist() == data.groups.tolist()
-    assert "P0" not in data.frame["patient"].tolist()
-    assert table["patient"].tolist()[0] == "P0"
-    assert data.skipped["path"].tolist() == ["normal/deeper/P1_2.png", "lost.png"]
-
-
-def test_frame_keeps_patients_that_are_not_to_be_hidden(table, folder):
-    data = load_image_table(
-        table,
-        path_column="file",
-        group_column="patient",
-        root=folder,
-        pseudonymise=False,
-    )
-    assert data.frame["patient"].tolist() == table["patient"].tolist()
-    assert data.skipped.empty
 
 
 def test_splits_follow_what_was_skipped(tmp_path):
@@ -371,6 +249,29 @@ def test_damaged_dicom_is_not_passed_over(archive):
     assert data.skipped["path"].tolist() == ["CONTRAST_0/1.dcm"]
 
 
+@pytest.mark.parametrize("volumes", [False, True])
+@pytest.mark.parametrize("content", [b"", b"junk" * 50])
+@pytest.mark.parametrize("name", ["x.dcm", "x.DCM", "x.ima", "IM_0007", "1.2.840.77"])
+def test_what_is_called_as_dicom_is_not_passed_over(archive, name, content, volumes):
+    if "." not in name or name.startswith("1"):
+        for path in sorted(archive.glob("*/*.dcm")):
+            path.rename(path.with_suffix(""))
+    (archive / "CONTRAST_0" / name).write_bytes(content)
+    (archive / "CONTRAST_0" / "README").write_bytes(content)
+    (archive / "CONTRAST_0" / "notes").write_bytes(content)
+    with pytest.raises(InvalidImageError, match=rf"^CONTRAST_0/{name}: "):
+        load_dicom(archive, volumes=volumes)
+    data = load_dicom(archive, r"_(\d)", on_error="skip", volumes=volumes)
+    assert len(data.images) == (2 if volumes else 6)
+    assert data.skipped["path"].tolist() == [f"CONTRAST_0/{name}"]
+
+
+def test_a_folder_of_nothing_but_damaged_dicom(tmp_path):
+    (tmp_path / "1.dcm").touch()
+    with pytest.raises(InvalidImageError, match=r"^1.dcm: "):
+        load_dicom(tmp_path)
+
+
 def test_folder_without_dicom(folder):
     with pytest.raises(ValueError, match="no DICOM image"):
         load_dicom(folder)
@@ -450,6 +351,89 @@ def test_images_follow_masks_that_were_skipped(volumes):
         load_nifti(*folders, **options)
 
 
+def write_nifti(path, array, affine, **codes):
+    nibabel = pytest.importorskip("nibabel")
+    path.parent.mkdir(exist_ok=True)
+    image = nibabel.Nifti1Image(array, affine)
+    for kind, code in codes.items():
+        getattr(image, f"set_{kind}")(affine, code)
+    image.to_filename(path)
+
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def moved(affine, axis, distance):
+    affine = affine.copy()
+    affine[axis, 3] += distance
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("size", "affine", "reason"),
+    [
+        ((6, 5, 5), LPS, "has 5 × 5 × 6 voxels .*, the image 5 × 5 × 5"),
+        (
+            (5, 5, 5),
+            moved(LPS, 2, 40),
+            "up to 40 mm away from the image .*size of 1 mm",
+        ),
+        ((5, 5, 5), moved(LPS, 0, 0.5), "up to 0.5 mm away"),
+        ((5, 5, 5), np.diag([-1, -1, 1.1, 1]), "up to 0.4 mm away"),
+        ((5, 5, 5), np.eye(4), "up to"),
+    ],
+)
+def test_masks_lie_on_the_grid_of_their_image(volumes, size, affine, reason):
+    mask = volumes / "labels" / "case_1.nii.gz"
+    write_nifti(mask, np.zeros(size, np.uint8), affine)
+    folders = volumes / "images", volumes / "labels"
+    with pytest.raises(
+        InvalidImageError, match=rf"^case_1.nii.gz: its mask .*{reason}"
+    ):
+        load_nifti(*folders, image_size=(4, 4, 4))
+    options = {"image_size": (4, 4, 4), "on_error": "skip", "cache": None}
+    data = load_nifti(*folders, **options)
+    assert data.filenames.tolist() == ["case_0.nii.gz", "case_2.nii.gz"]
+    assert data.images.kept_.tolist() == data.target.kept_.tolist() == [0, 2]
+    assert data.skipped["path"].tolist() == ["case_1.nii.gz"]
+    assert data.skipped["reason"].str.contains(reason).all()
+    assert "1 file" in data.DESCR
+
+
+def test_masks_of_other_axes_and_precision_lie_on_the_grid(tmp_path):
+    values = np.zeros((4, 5, 6), np.int16)
+    turned = np.array([[0, 0.6, 0.8], [0, -0.8, 0.6], [1, 0, 0]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turned * 0.7, (-31.234567, 8.7654321, 1234.5)
+    write_nifti(tmp_path / "i" / "a.nii", values, affine, sform=1, qform=0)
+    write_nifti(tmp_path / "m" / "a.nii", values, affine, sform=0, qform=1)
+    flipped = affine @ [[-1, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    write_nifti(tmp_path / "i" / "b.nii", values, affine)
+    write_nifti(tmp_path / "m" / "b.nii", values[::-1], flipped)
+    # Several times, one mask for all of them.
+    write_nifti(tmp_path / "i" / "c.nii", np.zeros((4, 5, 6, 1), np.int16), affine)
+    write_nifti(tmp_path / "m" / "c.nii", values, affine)
+    data = load_nifti(tmp_path / "i", tmp_path / "m")
+    assert data.images.shape == data.target.shape
+    assert data.skipped.empty
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how the axes lie")
+def test_masks_that_do_not_say_where_they_lie(tmp_path):
+    values = np.zeros((4, 5, 6), np.int16)
+    away = np.diag([1.0, 1.0, 1.0, 1.0])
+    away[:3, 3] = 7
+    write_nifti(tmp_path / "i" / "a.nii", values, away)
+    write_nifti(tmp_path / "m" / "a.nii", values, np.eye(4), sform=0, qform=0)
+    assert load_nifti(tmp_path / "i", tmp_path / "m").skipped.empty
+    # Read, it would be mirrored against its image.
+    write_nifti(tmp_path / "i" / "a.nii", values, LPS)
+    with pytest.raises(
+        InvalidImageError, match=r"RAS is assumed: the header of the mask"
+    ):
+        load_nifti(tmp_path / "i", tmp_path / "m")
+
+
 def test_medmnist(tmp_path):
     images = RNG.integers(0, 256, (6, 8, 8), dtype=np.uint8)
     single, several = np.arange(6)[:, np.newaxis] % 3, np.eye(6, 4, dtype=int)
@@ -469,6 +453,43 @@ def test_medmnist(tmp_path):
     np.savez(tmp_path / "other.npz", a=images)
     with pytest.raises(ValueError, match="no MedMNIST file"):
         load_medmnist(tmp_path / "other.npz")
+
+
+def write_medmnist(path, n_train):
+    arrays = {}
+    for split, n in (("train", n_train), ("val", 78), ("test", 156)):
+        arrays[f"{split}_images"] = RNG.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(n)[:, np.newaxis] % 2
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("split", ["train", None])
+def test_official_medmnist_is_named(tmp_path, split):
+    path = write_medmnist(tmp_path / "breastmnist.npz", 546)
+    data = load_medmnist(path, split)
+    assert data.target_names.tolist() == ["malignant", "normal, benign"]
+    assert data.licence == "CC BY 4.0"
+    assert "Please cite" in data.DESCR
+    for name in ("breastmnist_64.npz", "breastmnist_own.npz", "other.npz"):
+        again = load_medmnist(path.rename(tmp_path / name), split)
+        assert again.target_names.tolist() == ["0", "1"]
+        assert "licence" not in again
+        (tmp_path / name).rename(path)
+    data = load_medmnist(write_medmnist(path, 100), split)
+    assert data.target_names.tolist() == ["0", "1"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "junk"])
+def test_damaged_medmnist(tmp_path, damage):
+    path = write_medmnist(tmp_path / "breastmnist.npz", 546)
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[2000:2100] = bytes(100)
+    sizes = {"cut": len(content) // 2, "flipped": None, "empty": 0}
+    path.write_bytes(b"junk" if damage == "junk" else content[: sizes[damage]])
+    with pytest.raises(InvalidImageError, match=r"^breastmnist.npz: is (damaged|no)"):
+        load_medmnist(path)
 
 
 @pytest.mark.data

@@ -84,6 +84,21 @@ def test_table_in_parallel_is_the_same(tmp_path):
     pd.testing.assert_frame_equal(scan_dicom(folder), scan_dicom(folder, n_jobs=2))
 
 
+def test_linked_folders_are_listed_once(tmp_path):
+    disk = save(tmp_path / "disk", slices()[:2])
+    folder = save(tmp_path / "archive" / "patient", slices()[:1]).parent
+    own = sorted(p.relative_to(folder).as_posix() for p in folder.glob("*/*"))
+    linked = [f"patient/year/linked/{path.name}" for path in sorted(disk.iterdir())]
+    (folder / "patient" / "year").mkdir()
+    (folder / "patient" / "year" / "linked").symlink_to(disk)
+    assert scan_dicom(folder).path.tolist() == own + linked
+    # To a folder above, to itself, and to one that lies below without a link.
+    (folder / "patient" / "year" / "up").symlink_to(tmp_path)
+    (disk / "loop").symlink_to(disk)
+    (folder / "a").symlink_to(folder / "patient")
+    assert scan_dicom(folder).path.tolist() == own + linked
+
+
 def test_table_of_nothing(tmp_path):
     table = scan_dicom(tmp_path)
     assert len(table) == 0

@@ -21,9 +21,8 @@ from skmedimg.datasets._lookup import (
     names_below,
     nifti_files,
     path_labels,
-    read_table,
-    table_labels,
 )
+from skmedimg.datasets._tables import check_repeated, read_table, table_labels
 from skmedimg.exceptions import InvalidImageError
 from skmedimg.io import ImageSequence
 
@@ -86,6 +85,11 @@ def load_image_folder(
     ValueError
         If there is no folder of a class, or a patient is not found.
 
+    Warns
+    -----
+    UserWarning
+        If the folder of a class has no image, or an image lies in no such folder.
+
     Examples
     --------
     >>> from skmedimg.datasets import load_image_folder
@@ -98,7 +102,7 @@ def load_image_folder(
     paths, codes, classes, splits = folder_rows(root, split)
     groups = find_groups(root, paths, patient, pseudonymise)
     images = ImageSequence(paths, groups, root=root, **options)
-    rows = {"filenames": names_below(root, paths), "split": splits}
+    rows: dict[str, Any] = {"filenames": names_below(root, paths), "split": splits}
     return _bunch(images, codes, classes, return_X_y=return_X_y, **rows)
 
 
@@ -125,14 +129,16 @@ def load_image_table(
     Parameters
     ----------
     table : path or DataFrame
-        A row an image; a file is read as CSV, or as .xlsx (which needs openpyxl).
+        A row an image; a file is read as .xlsx (which needs openpyxl), or as text in
+        UTF-8 or UTF-16 with columns separated by commas, semicolons or tabs. Paths,
+        patients and classes are text as it is written there: "00012" is not 12.
     path_column : str
         Column of paths below `root`, or of file names, with or without their ending,
         that occur once somewhere below it.
     label_column : str or list of str, default=None
-        Column of the label: text or integers are classes, other numbers are left as
-        they are (regression). Several columns of 0 and 1 are one label each, missing
-        ones NaN. None: no labels.
+        Column of the label: text and whole numbers are classes, floats are left as they
+        are (regression). Several columns of 0 and 1 are one label each, missing ones
+        NaN; with fractions among them, numbers. None: no labels.
     group_column : str, default=None
         Column of the patient.
     root : path, default=None
@@ -153,8 +159,9 @@ def load_image_table(
     Returns
     -------
     Bunch
-        `images` (an `ImageSequence`), `target` (n,) or (n, n_labels), `target_names`
-        (classes, or columns; None for numbers), `groups` (or None), `filenames` (below
+        `images` (an `ImageSequence`), `target` (index of the class, or numbers, of
+        shape (n,); or (n, n_labels)), `target_names` (classes as the table has them,
+        or columns; None for numbers), `groups` (or None), `filenames` (below
         `root`), `frame` (the rows of the table in the order of `images`, with their
         index, and `group_column` as in `groups`), `skipped` (`path` and `reason` of
         files left out) and `DESCR`.
@@ -165,7 +172,14 @@ def load_image_table(
         If a file cannot be read; ``on_error="skip"`` leaves it out.
     ValueError
         If a column is not there, an image is not found or not the only one of its
-        name, or a label or patient is missing; says how many and names the first.
+        name, a label or patient is missing, or a file has two; says how many and names
+        the first.
+
+    Warns
+    -----
+    UserWarning
+        If the table lists a file more than once, or labels differ in space or type
+        only.
 
     Examples
     --------
@@ -184,18 +198,21 @@ def load_image_table(
     >>> clf.score(data.images[recent], data.target[recent])  # doctest: +SKIP
     """
     options = _reading(image_size, spacing, window, channels, cache, on_error, n_jobs)
-    frame, folder = read_table(table)
+    frame, folder = read_table(table, path_column, label_column, group_column)
     root = Path(root) if root is not None else folder
     check_columns(frame, path_column, label_column, group_column)
     paths = find_files(root, list(frame[path_column]), skip=on_error == "skip")
     target, names = table_labels(frame, label_column, label_separator)
+    if isinstance(label_column, str):
+        frame = frame.assign(**{label_column: frame[label_column].map(_trimmed)})
     groups = None
     if group_column is not None:
         check_complete(frame[group_column], "group_column")
         groups = hide(list(frame[group_column]), pseudonymise)
         frame = frame.assign(**{group_column: groups})
+    check_repeated(root, paths, target, groups)
     images = ImageSequence(paths, groups, root=root, **options)
-    rows = {"filenames": names_below(root, paths), "frame": frame}
+    rows: dict[str, Any] = {"filenames": names_below(root, paths), "frame": frame}
     return _bunch(images, target, names, return_X_y=return_X_y, **rows)
 
 
@@ -221,7 +238,8 @@ def load_dicom(
     ----------
     root : path
         Searched with all its subfolders; reports and whatever else has no pixels are
-        passed over.
+        passed over, but no damaged file: one called .dcm, .dicom or .ima, or as the
+        images beside it are, is an image that cannot be read.
     label : str, callable or mapping, default=None
         Label of an image: a regular expression that is searched for in the path below
         `root` (its group ``label``, or the first, or all of it), a function of that
@@ -248,8 +266,9 @@ def load_dicom(
     -------
     Bunch
         `images` (an `ImageSequence`; CT in HU), `target` (index of the class, or
-        numbers), `target_names`, `groups` (or None), `filenames` (below `root`),
-        `skipped` (`path` and `reason` of files left out) and `DESCR`.
+        numbers), `target_names` (classes as `label` gives them; None for numbers),
+        `groups` (or None), `filenames` (below `root`), `skipped` (`path` and `reason`
+        of files left out) and `DESCR`.
 
     Raises
     ------
@@ -284,7 +303,7 @@ def load_dicom(
     target, names = path_labels(root, firsts, label, "label")
     groups = find_groups(root, firsts, patient, pseudonymise)
     images = ImageSequence(items, groups, reader=reader, root=root, **options)
-    rows = {"filenames": names_below(root, firsts)}
+    rows: dict[str, Any] = {"filenames": names_below(root, firsts)}
     return _bunch(images, target, names, return_X_y=return_X_y, **rows)
 
 
@@ -309,9 +328,10 @@ def load_nifti(
     images : path or sequence of paths
         A folder, searched for .nii and .nii.gz with its subfolders, or the files.
     labels : path, sequence, mapping, callable or str, default=None
-        A folder or sequence of paths of masks, one an image, matched by file name in a
-        folder; or a sequence of a label an image; or a regular expression, function or
-        mapping as in `load_dicom`. A str is a folder if there is one.
+        A folder or sequence of paths of masks, one an image and on its grid, matched by
+        file name in a folder; or a sequence of a label an image; or a regular
+        expression, function or mapping as in `load_dicom`. A str is a folder if there
+        is one.
     patient : str, callable or mapping, default=None
         Who a volume is of, from its path, as in `load_image_folder`.
     image_size, spacing, window, on_error, n_jobs : object
@@ -335,8 +355,9 @@ def load_nifti(
     Raises
     ------
     InvalidImageError
-        If a file cannot be read; ``on_error="skip"`` leaves it out, and an image whose
-        mask cannot be read with it.
+        If a file cannot be read, or a mask has another shape than its image or lies
+        elsewhere by more than a tenth of a voxel; ``on_error="skip"`` leaves image and
+        mask out.
     ValueError
         If there is no volume, or not one label or mask an image.
 
@@ -363,11 +384,19 @@ def load_nifti(
     if masks is None:
         target, names = path_labels(root, paths, labels, "labels")
     X = ImageSequence(paths, groups, root=root, **options)
+    filenames = names_below(root, paths)
+    apart: list[tuple[str, str]] = []
     if masks is not None:
         options |= {"window": None, "channels": 1, "interpolation": "nearest"}
-        X, target = _in_pairs(X, ImageSequence(masks, groups, **options))
-    rows = {"filenames": names_below(root, paths)}
-    return _bunch(X, target, names, return_X_y=return_X_y, **rows)
+        Y = ImageSequence(masks, groups, **options)
+        skip = on_error == "skip"
+        X, target, apart = _in_pairs(X, Y, paths, masks, filenames, skip)
+    rows: dict[str, Any] = {"filenames": filenames}
+    return _bunch(X, target, names, return_X_y=return_X_y, apart=apart, **rows)
+
+
+def _trimmed(label: Any) -> Any:
+    return label.strip() if isinstance(label, str) else label
 
 
 def _reading(
@@ -392,15 +421,33 @@ def _reading(
 
 
 def _in_pairs(
-    images: ImageSequence, masks: ImageSequence
-) -> tuple[ImageSequence, ImageSequence]:
-    """Images and masks of which both could be read."""
-    both = np.intersect1d(images.kept_, masks.kept_)
-    if len(both) == 0:
+    images: ImageSequence,
+    masks: ImageSequence,
+    paths: Sequence[Path],
+    mask_paths: Sequence[Path],
+    names: np.ndarray,
+    skip: bool,
+) -> tuple[ImageSequence, ImageSequence, list[tuple[str, str]]]:
+    """Images and masks that could be read and share a grid, and those that do not."""
+    from skmedimg._nifti import off_grid
+
+    both = np.intersect1d(images.kept_, masks.kept_).tolist()
+    if not both:
         raise InvalidImageError("there is no image that can be read with its mask.")
+    found = {i: off_grid(paths[i], mask_paths[i]) for i in both}
+    apart = [(str(names[i]), f"its mask {why}") for i, why in found.items() if why]
+    if apart and (not skip or len(apart) == len(both)):
+        name, reason = apart[0]
+        hint = "" if skip else " on_error='skip' leaves such pairs out, with a table."
+        raise InvalidImageError(
+            f"{name}: {reason}. {len(apart)} of {len(both)} masks do not lie on the "
+            f"grid of their image: resample them to it, or look for a mix-up.{hint}"
+        )
+    pairs = [i for i, why in found.items() if not why]
     return (
-        images[np.isin(images.kept_, both)],
-        masks[np.isin(masks.kept_, both)],
+        images[np.isin(images.kept_, pairs)],
+        masks[np.isin(masks.kept_, pairs)],
+        apart,
     )
 
 
@@ -410,6 +457,7 @@ def _bunch(
     target_names: Any,
     *,
     return_X_y: bool,
+    apart: Sequence[tuple[str, str]] = (),
     **rows: Any,
 ) -> Any:
     """What all loaders return; what is known of each file, for those that are kept."""
@@ -417,7 +465,7 @@ def _bunch(
     if not isinstance(target, ImageSequence):  # masks are in pairs already
         target = _kept(target, kept)
     rows = {name: _kept(values, kept) for name, values in rows.items()}
-    rows["skipped"] = _skipped(images, target)
+    rows["skipped"] = _skipped(images, target, apart)
     if return_X_y:
         return images, target
     shape = " × ".join(map(str, images.shape[1:]))
@@ -441,7 +489,9 @@ def _kept(values: Any, kept: np.ndarray) -> Any:
     return values.iloc[kept] if hasattr(values, "iloc") else values[kept]
 
 
-def _skipped(images: ImageSequence, target: Any) -> "pd.DataFrame":
+def _skipped(
+    images: ImageSequence, target: Any, apart: Sequence[tuple[str, str]]
+) -> "pd.DataFrame":
     """Files that were left out, of the images and of their masks."""
     skipped = images.skipped_
     if isinstance(target, ImageSequence):
@@ -449,5 +499,6 @@ def _skipped(images: ImageSequence, target: Any) -> "pd.DataFrame":
 
         masks = target.skipped_
         masks["reason"] = "its mask " + masks["reason"].astype(str)
-        skipped = pd.concat([skipped, masks], ignore_index=True)
+        elsewhere = pd.DataFrame(list(apart), columns=list(masks.columns))
+        skipped = pd.concat([skipped, masks, elsewhere], ignore_index=True)
     return skipped

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,12 @@ _OTHER_FILES = frozenset(
 )
 _IMAGING = ("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "PX", "RF", "US", "XA")
 _OTHER_NAMES = frozenset({"DICOMDIR", "LICENSE", "README"})
+# From so many whole numbers on, they may be ages or counts.
+_MANY = 20
+_IMAGE_FILES = frozenset(
+    ".dcm .dicom .gz .ima .jpeg .jpg .nii .npy .pgm .png .ppm .tif .tiff".split()
+)
+_DICOM_FILES = frozenset({".dcm", ".dicom", ".ima"})
 
 
 def names_below(root: Path | None, paths: Iterable[Path]) -> np.ndarray:
@@ -91,9 +98,39 @@ def folder_rows(
     ]
     if not rows:
         raise ValueError(f"{root.name}: there is no image in the folders {classes}.")
+    _warn_of_left_out(root, chosen, {path for path, _, _ in rows})
     paths, codes, which = zip(*rows, strict=True)
     splits = None if None in chosen else np.array(which)
     return list(paths), np.array(codes), np.array(classes), splits
+
+
+def _warn_of_left_out(
+    root: Path, parts: Mapping[Any, list[Path]], images: set[Path]
+) -> None:
+    """Say which folders of classes are empty, and which images are in none."""
+    folders = [folder for part in parts.values() for folder in part]
+    filled = {parent for path in images for parent in path.parents}
+    empty = [relative_to(root, folder) for folder in folders if folder not in filled]
+    if empty:
+        warnings.warn(
+            f"{len(empty)} folders have no image, such as {empty[0]}: a class of that "
+            "name cannot be learnt.",
+            UserWarning,
+            stacklevel=4,
+        )
+    loose = [
+        relative_to(root, path)
+        for above in sorted({folder.parent for folder in folders} | {root})
+        for path in sorted(above.iterdir())
+        if path.suffix.lower() in _IMAGE_FILES and path.is_file()
+    ]
+    if loose:
+        warnings.warn(
+            f"{len(loose)} images lie in no folder of a class and are left out, such "
+            f"as {loose[0]}.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def split_folders(root: Path, split: str | None) -> dict[str | None, list[Path]]:
@@ -143,23 +180,52 @@ def find_groups(
 
 
 def hide(values: list[Any], pseudonymise: bool) -> np.ndarray:
-    """Groups, by default as keyed hashes."""
+    """Groups, by default as keyed hashes.
+
+    12, "12 " and 12.0, which is what pandas makes of it where another is missing, are
+    one patient; so is "12.0" if all patients are called so.
+    """
+    values = [_identifier(value) for value in values]
+    if all(isinstance(v, str) and re.fullmatch(r"\d+\.0", v) for v in values):
+        values = [value[:-2] for value in values]
     return np.array([pseudonym(v) for v in values] if pseudonymise else values)
+
+
+def _identifier(value: Any) -> Any:
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return int(value)
+    return value.strip() if isinstance(value, str) else value
 
 
 def look_up(
     root: Path | None, paths: Sequence[Path], rule: Rule, what: str
 ) -> list[Any]:
     """Label or patient of each file by a pattern, function or mapping."""
+    if isinstance(rule, str):
+        try:
+            re.compile(rule)
+        except re.error as error:
+            raise ValueError(
+                f"{what}={rule!r:.60} is no regular expression: {error}."
+            ) from error
     names = [relative_to(root, path) for path in paths]
     found = [_apply(rule, name, what) for name in names]
     lacking = [n for n, v in zip(names, found, strict=True) if v is None or v == ""]
     if lacking:
         raise ValueError(
-            f"{what}={rule!r:.60} finds nothing for {len(lacking)} of {len(names)} "
+            f"{what}={_spoken(rule)} finds nothing for {len(lacking)} of {len(names)} "
             f"files, such as {lacking[0]}."
         )
     return found
+
+
+def _spoken(rule: Rule) -> str:
+    """A rule in a message: of a mapping only its size, as it may name patients."""
+    if isinstance(rule, Mapping):
+        return f"<mapping of {len(rule)}>"
+    if callable(rule):
+        return getattr(rule, "__name__", type(rule).__name__)
+    return f"{rule!r:.60}"
 
 
 def _apply(rule: Rule, name: str, what: str) -> Any:
@@ -195,23 +261,10 @@ def path_labels(
     return encode(pd.Series(found, dtype=object).infer_objects(), None)
 
 
-def table_labels(
-    frame: "pd.DataFrame", columns: str | Sequence[str] | None, separator: str | None
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Target and names of classes or labels from one column, or several."""
-    if columns is None:
-        return None, None
-    if isinstance(columns, str):
-        return encode(frame[columns], separator)
-    target = frame[list(columns)].to_numpy(dtype=float, na_value=np.nan)
-    target = target if np.isnan(target).any() else as_integers(target)
-    return target, np.array(columns, dtype=str)
-
-
 def encode(
     column: "pd.Series", separator: str | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Labels as numbers, and what the numbers stand for."""
+    """Labels as numbers, and what the numbers stand for: their names, or themselves."""
     check_complete(column, "label_column")
     if separator is not None:
         dummies = column.astype(str).str.get_dummies(sep=separator)
@@ -219,11 +272,35 @@ def encode(
     values = column.to_numpy()
     if values.dtype.kind == "f":
         return values, None
-    classes, codes = np.unique(values.astype(str), return_inverse=True)
-    if values.dtype.kind in "iu":
-        # Integers stay themselves: 0 and 1 in a table are 0 and 1 in the target.
-        return values, np.unique(values).astype(str)
-    return codes, classes
+    if values.dtype.kind not in "iu":
+        values = _words(column.tolist())
+    classes, codes = np.unique(values, return_inverse=True)
+    if values.dtype.kind in "iu" and len(classes) > _MANY:
+        warnings.warn(
+            f"{len(classes)} different whole numbers are labels, from {classes[0]} to "
+            f"{classes[-1]}; each is a class. To learn them as numbers, make them "
+            "floats.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return codes, classes.astype(str)
+
+
+def _words(labels: list[Any]) -> np.ndarray:
+    """Labels as text without space around it; warns where that makes two one."""
+    words = [str(label).strip() for label in labels]
+    spellings: dict[str, set[str]] = {}
+    for label, word in zip(labels, words, strict=True):
+        spellings.setdefault(word, set()).add(repr(label))
+    merged = [sorted(found) for found in spellings.values() if len(found) > 1]
+    if merged:
+        warnings.warn(
+            f"labels that differ only in type or space are one class: "
+            f"{' and '.join(merged[0])}.",
+            UserWarning,
+            stacklevel=5,
+        )
+    return np.array(words)
 
 
 def check_columns(frame: "pd.DataFrame", *columns: str | Sequence[str] | None) -> None:
@@ -237,7 +314,8 @@ def check_columns(frame: "pd.DataFrame", *columns: str | Sequence[str] | None) -
 
 def check_complete(column: "pd.Series", what: str) -> None:
     """Raise ValueError where a column has no value."""
-    missing = np.flatnonzero(column.isna())
+    blank = column.map(lambda value: isinstance(value, str) and not value.strip())
+    missing = np.flatnonzero(column.isna() | blank.astype(bool))
     if len(missing):
         raise ValueError(
             f"{len(missing)} of {len(column)} rows have nothing in {what} "
@@ -249,25 +327,6 @@ def check_complete(column: "pd.Series", what: str) -> None:
 def as_integers(values: np.ndarray) -> np.ndarray:
     """Whole numbers as int64, all others as they are."""
     return values.astype(np.int64) if (values == np.rint(values)).all() else values
-
-
-def read_table(table: Any) -> "tuple[pd.DataFrame, Path]":
-    """A table, and the folder that its paths begin at."""
-    import pandas as pd
-
-    if isinstance(table, pd.DataFrame):
-        return table, Path()
-    path = Path(table)
-    if path.suffix.lower() in (".xlsx", ".xlsm"):
-        try:
-            return pd.read_excel(path), path.parent
-        except ImportError as error:
-            raise ImportError(
-                "reading .xlsx needs openpyxl: pip install openpyxl, or save the table "
-                "as CSV."
-            ) from error
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    return pd.read_csv(path, sep=separator), path.parent
 
 
 def find_files(root: Path, entries: list[Any], *, skip: bool) -> list[Path]:
@@ -304,16 +363,37 @@ def find_files(root: Path, entries: list[Any], *, skip: bool) -> list[Path]:
 def dicom_images(root: Path, n_jobs: int | None) -> "pd.DataFrame":
     """Rows of `scan_dicom` that are images, or might be but for some damage."""
     scanned = scan_dicom(root, n_jobs=n_jobs)
-    if not scanned.image.any():
-        raise ValueError(f"{root.name}: there is no DICOM image in it.")
     # What is no DICOM at all is passed over; DICOM that is damaged is not. A file that
     # was cut off in its header has no size, as reports have none.
     wanted = scanned.image.to_numpy(copy=True)
     unsized = scanned.modality.isna() | scanned.modality.isin(_IMAGING)
     doubtful = scanned.error.notna() | (unsized & ~scanned.image)
+    named = _called_as_images(root, [root / path for path in scanned.path[wanted]])
     for i in np.flatnonzero(doubtful):
-        wanted[i] = is_dicom(root / scanned.path[i])
+        path = root / scanned.path[i]
+        wanted[i] = is_dicom(path) or (scanned.error.notna()[i] and named(path))
+    if not wanted.any():
+        raise ValueError(f"{root.name}: there is no DICOM image in it.")
     return scanned[wanted]
+
+
+def _called_as_images(root: Path, images: list[Path]) -> Callable[[Path], bool]:
+    """Whether a file has a name as DICOM, or as the images of its folder that are."""
+    bare = {path.parent for path in images if not _ending(path)}
+
+    def named(path: Path) -> bool:
+        if path.suffix.lower() in _DICOM_FILES:
+            return may_be_image(path, root)
+        # IM_0007, 00000012, a UID; but neither VERSION nor notes.
+        numbered = not _ending(path) and any(map(str.isdigit, path.name))
+        return numbered and path.parent in bare and may_be_image(path, root)
+
+    return named
+
+
+def _ending(path: Path) -> str:
+    """Of a file's name; the last number of a UID is none."""
+    return "" if path.suffix[1:].isdigit() else path.suffix
 
 
 def nifti_files(images: Any) -> tuple[Path | None, list[Path]]:

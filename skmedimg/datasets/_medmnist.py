@@ -1,5 +1,7 @@
 """MedMNIST: eighteen sets of small medical images, one file a set and size."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from sklearn.utils import Bunch
 from skmedimg.datasets._download import data_folder, fetch_file
 from skmedimg.datasets._lookup import PathLike, as_integers
 from skmedimg.datasets._medmnist_facts import MEDMNIST, MedMNIST
+from skmedimg.exceptions import InvalidImageError
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _ZENODO = "https://zenodo.org/records/10519652/files"
@@ -128,10 +131,7 @@ def fetch_medmnist(
     data = load_medmnist(path, split)
     if return_X_y:
         return data.images, data.target
-    data.target_names = np.array(facts.target_names)
-    data.licence = facts.licence
-    data.DESCR = _describe(facts, data.DESCR)
-    return data
+    return data if "licence" in data else _named(data, facts)
 
 
 def load_medmnist(
@@ -153,18 +153,21 @@ def load_medmnist(
     Bunch
         `images` (ndarray of shape (n, H, W), (n, H, W, 3) or (n, D, H, W), uint8),
         `target` of shape (n,), or (n, n_labels) for several labels, `target_names`
-        (the file numbers its classes and does not name them), `groups` (None: MedMNIST
-        does not say which images are of one patient), `split` (of shape (n,), only
-        where all are loaded) and `DESCR`.
+        (a file numbers its classes; those of an official set, known by the file's name
+        and its numbers of images, are named), `groups` (None: MedMNIST does not say
+        which images are of one patient), `split` (of shape (n,), only where all are
+        loaded), `licence` (of an official set only) and `DESCR`.
 
     Raises
     ------
+    InvalidImageError
+        If the file is damaged.
     ValueError
         If it is no MedMNIST file, or there is no such split.
 
     See Also
     --------
-    fetch_medmnist : Download the official file, and name its classes.
+    fetch_medmnist : Download the official file.
 
     References
     ----------
@@ -190,6 +193,33 @@ def load_medmnist(
     )
     if split is None:
         data.split = np.repeat(wanted, [len(part) for part in images])
+    facts = _recognised(Path(path), wanted, images, count)
+    return data if facts is None else _named(data, facts)
+
+
+def _recognised(
+    path: Path, wanted: Sequence[str], images: Sequence[np.ndarray], n_classes: int
+) -> MedMNIST | None:
+    """The official set that a file is by its name and numbers, if it is one."""
+    name, _, size = path.stem.partition("_")
+    facts = MEDMNIST.get(name)
+    if facts is None or n_classes > len(facts.target_names):
+        return None
+    official = dict(zip(_SPLITS, facts.n_images, strict=True))
+    n_axes = 3 if name.endswith("3d") else 2
+    if not (size or "28").isdigit():
+        return None
+    for part, array in zip(wanted, images, strict=True):
+        sides = array.shape[1 : 1 + n_axes]
+        if len(array) != official[part] or set(sides) != {int(size or 28)}:
+            return None
+    return facts
+
+
+def _named(data: Bunch, facts: MedMNIST) -> Bunch:
+    data.target_names = np.array(facts.target_names)
+    data.licence = facts.licence
+    data.DESCR = _describe(facts, data.DESCR)
     return data
 
 
@@ -198,15 +228,30 @@ def _read(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Images and labels of the splits, by their names in the file."""
     wanted = [f"{part}_{what}" for what in ("images", "labels") for part in parts]
-    with np.load(path, allow_pickle=False) as archive:
-        absent = [name for name in wanted if name not in archive]
-        if absent:
-            raise ValueError(
-                f"{path.name}: is no MedMNIST file, it has no {absent[0]!r} but "
-                f"{archive.files[:10]}."
-            )
-        arrays = [archive[name] for name in wanted]
+    # Opened here: NumPy leaves a damaged file open.
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            raise InvalidImageError(f"{path.name}: is no .npz file.")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                _check_names(path.name, archive, wanted)
+                arrays = [archive[name] for name in wanted]
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise InvalidImageError(
+                f"{path.name}: is damaged ({error}): was it copied or downloaded as a "
+                "whole?"
+            ) from error
     return arrays[: len(parts)], arrays[len(parts) :]
+
+
+def _check_names(file_name: str, archive: Any, wanted: Sequence[str]) -> None:
+    absent = [name for name in wanted if name not in archive]
+    if absent:
+        raise ValueError(
+            f"{file_name}: is no MedMNIST file, it has no {absent[0]!r} but "
+            f"{archive.files[:10]}."
+        )
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
