@@ -283,6 +283,35 @@ def test_a_part_from_another_server_is_not_continued(fetch, server):
 
 
 @pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("size", [None, 150_000])
+def test_a_part_of_wrong_bytes_is_fetched_whole_once_more(
+    fetch, server, tmp_path, size
+):
+    """As a power cut leaves it: of the right size, of zeros."""
+    server.cuts = [150_000]
+    with pytest.raises(OSError, match="are kept"):
+        fetch(n_retries=0)
+    part = tmp_path / "medmnist" / f"{NAME}.part" / "part"
+    part.write_bytes(bytes(size or len(server.body)))
+    server.asked.clear()
+    fetch()
+    assert server.asked[-1] is None
+    assert (tmp_path / "medmnist" / NAME).read_bytes() == server.body
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("note", ["[1, 2]", "null", "7", '{"size": 3}', "{"])
+def test_a_note_that_says_nothing_is_passed_over(fetch, server, tmp_path, note):
+    server.cuts = [150_000]
+    with pytest.raises(OSError, match="are kept"):
+        fetch(n_retries=0)
+    folder = tmp_path / "medmnist" / f"{NAME}.part"
+    (folder / "part.json").write_text(note)
+    fetch()
+    assert server.asked == [None, None]
+
+
+@pytest.mark.usefixtures("official")
 def test_a_corrupted_file_is_removed(fetch, server, tmp_path):
     right = hashlib.md5(server.body, usedforsecurity=False).hexdigest()
     body = bytearray(server.body)
