@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -15,7 +16,9 @@ from skmedimg._command_results import (
     held_out_auc,
     patients_by_class,
 )
-from skmedimg._scan import files_below
+from skmedimg._privacy import relative_to
+from skmedimg._read_image import is_dicom
+from skmedimg._scan import files_below, scan_dicom
 from skmedimg.classifier import CNNImageClassifier
 from skmedimg.datasets import (
     load_dicom,
@@ -23,7 +26,7 @@ from skmedimg.datasets import (
     load_image_table,
     load_nifti,
 )
-from skmedimg.datasets._lookup import check_columns, split_name
+from skmedimg.datasets._lookup import check_columns, folder_rows, split_name
 from skmedimg.io import ImageSequence
 from skmedimg.preprocessing import ImageReader
 
@@ -156,6 +159,7 @@ def _load_folder(
                 "in the names of DICOM or NIfTI files, pass --label REGEX; where a "
                 "table lists the images, pass the table."
             )
+        patient = patient or _patient_of_headers(source, arguments.jobs)
         data = load_image_folder(source, patient=patient, **reading)
         return data, data.target_names[data.target], data.split
     volumes = [p for p in files_below(source) if p.name.endswith((".nii", ".nii.gz"))]
@@ -164,6 +168,28 @@ def _load_folder(
     else:
         data = load_dicom(source, label, patient=patient or "header", **reading)
     return data, data.target_names[data.target], None
+
+
+def _patient_of_headers(source: Path, n_jobs: int | None) -> str | None:
+    """The rule "header" where all images are DICOM files that name a patient."""
+    paths, *_ = folder_rows(source, None)
+    dicom = [path for path in paths if is_dicom(path)]
+    if not dicom:
+        return None
+    found = scan_dicom(source, n_jobs=n_jobs).set_index("path")
+    found = found.loc[[relative_to(source, path) for path in dicom]]
+    # What is damaged names nobody, and is no image to learn from.
+    nameless = found.patient.isna() & found.error.isna()
+    others = len(paths) - len(dicom) + int(nameless.sum())
+    if others:
+        print(
+            f"Patients are not taken from headers: {others} of {len(paths)} files are "
+            "no DICOM or name none",
+            file=sys.stderr,
+        )
+        return None
+    print("Patients are those of the DICOM headers; --patient takes them from the path")
+    return "header"
 
 
 def _load_table(

@@ -204,7 +204,7 @@ def _add_labels(group: Any) -> None:
         type=_pattern,
         metavar="REGEX",
         help="the same for the patient, or the word header for the patient that DICOM "
-        "files name (default: header with --label and DICOM, else not known)",
+        "files name (default: header where all files are DICOM, else not known)",
     )
     group.add_argument("--path-column", metavar="NAME", help="table: the file")
     group.add_argument("--label-column", metavar="NAME", help="table: the class")

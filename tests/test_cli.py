@@ -366,6 +366,28 @@ def test_train_and_predict_dicom(archive, tmp_path, capsys):
     assert rows["LESION_1_bad.dcm"]["error"]
 
 
+def test_class_folders_of_dicom_keep_the_patients_of_headers(archive, tmp_path, capsys):
+    root = tmp_path / "classes"
+    for i in range(8):
+        target = root / "ab"[i % 2] / f"{i}.dcm"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (archive / f"LESION_{i % 2}_{i}.dcm").rename(target)
+    words = ["train", str(root), "--out", str(tmp_path / "m"), "--cv", "2"]
+    words += ["--image-size", "8", "8", "--epochs", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "those of the DICOM headers" in said
+    assert "Patients: 4" in said
+    assert "2 folds with patients kept apart" in said
+    assert main([*words, "--patient", r"\d\.dcm"]) == 0
+    assert "Patients: 8" in capsys.readouterr().out
+    Image.new("L", (8, 8)).save(root / "a" / "x.png")
+    assert main([*words[:-2], "--epochs", "1", "--cv", "0"]) == 0
+    captured = capsys.readouterr()
+    assert "1 of 9 files are no DICOM or name none" in captured.err
+    assert "is not known" in captured.out
+
+
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
 def test_train_on_a_table(folder, tmp_path, capsys, kind):
     paths = sorted(folder.rglob("*.png"))
