@@ -24,6 +24,10 @@ Reader = Callable[..., Any]
 _BATCH = 32
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _AIR = -1024
+# What `ImageMeta.units` says of values that have no unit.
+_NO_UNIT = (None, "raw", "rescaled", "displayed")
+_NO_MODALITY = (None, "OT", "SC")
+_PROJECTION = ("CR", "DX", "RG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +225,8 @@ class Record:
         Why it could not be read.
     notes : tuple of str
         What was warned about.
+    units, modality : str or None
+        As in `ImageMeta`.
     """
 
     shape: tuple[int, ...] = ()
@@ -228,6 +234,17 @@ class Record:
     patient: str | None = None
     failure: str | None = None
     notes: tuple[str, ...] = field(default=(), repr=False)
+    units: str | None = None
+    modality: str | None = None
+
+    @property
+    def scale(self) -> str:
+        """What its values are, in words that follow a number of files."""
+        if self.units not in _NO_UNIT:
+            return f"in {self.units}"
+        modality = "projection X-ray" if self.modality in _PROJECTION else self.modality
+        kind = "" if modality in _NO_MODALITY else f"of {modality} "
+        return f"{kind}without a unit"
 
 
 def survey(
@@ -321,6 +338,8 @@ def _decode(decoder: Decoder, item: Item) -> tuple[Record, np.ndarray | None]:
         dtype=pixels.dtype.str,
         patient=meta.patient if meta and decoder.patients else None,
         notes=tuple(_nameless(str(w.message), item) for w in caught),
+        units=meta.units if meta else None,
+        modality=meta.modality if meta else None,
     ), pixels
 
 
@@ -350,6 +369,42 @@ def _repeat_warnings(
     for note, count in said.items():
         which = first[note] + (f" and {count - 1} more" if count > 1 else "")
         warnings.warn(f"{which}: {note}", UserWarning, stacklevel=5)
+
+
+def warn_of_scales(records: Sequence[Record], names: Sequence[str]) -> None:
+    """Say where files of one array hold values that cannot be compared.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of files that could be read, from this time or from a cache.
+    names : sequence of str
+        Of these files.
+    """
+    counts = Counter(record.scale for record in records)
+    first: dict[str, str] = {}
+    for record, name in zip(records, names, strict=True):
+        first.setdefault(record.scale, name)
+        first.setdefault(record.dtype[1:], name)
+    # Volumes of MR differ from scan to scan whatever their dtype.
+    others = ("u2",) if len(records[0].shape) > 3 else ("u2", "f4", "f8")
+    wide = next((kind for kind in others if kind in first), None)
+    if len(counts) > 1:
+        each = [f"{n} {scale} ({first[scale]})" for scale, n in counts.most_common()]
+        seen = f"of {len(records)} files, {', '.join(each)}"
+    elif wide is not None and "u1" in first:
+        bits = "16" if wide == "u2" else "floating-point values"
+        seen = f"some images have 8 bits ({first['u1']}) and some {bits} "
+        seen += f"({first[wide]})"
+    else:
+        return
+    warnings.warn(
+        f"{seen}: values are on different scales and are left so. A network may tell "
+        "the sources apart by them: pass files of one kind, or a reader= that makes "
+        "them alike.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 @dataclass(frozen=True)
@@ -412,15 +467,6 @@ class Form:
                 f"{names[other]} {counts[other]}. Only grey and RGB can be mixed."
             )
         dtypes = {np.dtype(record.dtype) for record in records}
-        if {np.dtype("u1"), np.dtype("u2")} <= dtypes:
-            eight = next(i for i, r in enumerate(records) if r.dtype.endswith("u1"))
-            wide = next(i for i, r in enumerate(records) if r.dtype.endswith("u2"))
-            warnings.warn(
-                f"some images have 8 bits ({names[eight]}) and some 16 "
-                f"({names[wide]}): values are on different scales and are left so.",
-                UserWarning,
-                stacklevel=4,
-            )
         return cls(sizes[0], max(counts), np.result_type(*dtypes))
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:

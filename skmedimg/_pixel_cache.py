@@ -210,6 +210,7 @@ def _key(items: Sequence[Item], decoder: Decoder, n_jobs: int | None) -> str:
     )
     settings = (
         skmedimg.__version__,
+        [one.name for one in fields(Record)],
         _identity(decoder.reader) if decoder.reader else None,
         decoder.image_size,
         decoder.spacing,

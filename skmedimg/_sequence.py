@@ -104,6 +104,9 @@ class ImageSequence:
     Warns
     -----
     UserWarning
+        If files hold values on different scales, such as CT in HU beside MR; with the
+        number of each.
+    UserWarning
         If a step of scikit-learn turns it into a plain array and it has groups, which
         are lost; `to_numpy` says that this is meant.
 
@@ -179,7 +182,7 @@ class ImageSequence:
         n_jobs: int | None,
     ) -> None:
         """Decode or find the files, and keep what belongs to those that can be read."""
-        from skmedimg._image_files import Form, ImageFiles, survey
+        from skmedimg._image_files import Form, ImageFiles, survey, warn_of_scales
 
         if not decoder.patients:
             groups = _check_groups(groups, len(items))
@@ -193,6 +196,8 @@ class ImageSequence:
             folder = cache_folder(cache)
             records, source = cached(folder, items, decoder, skip=skip, n_jobs=n_jobs)
         kept, self._skipped = _sort_out(names, records, skip)
+        if decoder.interpolation != "nearest":  # masks have no scale
+            warn_of_scales([records[i] for i in kept], [names[i] for i in kept])
         if source is None:
             form = Form.of([records[i] for i in kept], [names[i] for i in kept])
             source = ImageFiles([items[i] for i in kept], decoder, form)

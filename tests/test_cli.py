@@ -366,6 +366,7 @@ def test_train_and_predict_dicom(archive, tmp_path, capsys):
     assert rows["LESION_1_bad.dcm"]["error"]
 
 
+@pytest.mark.filterwarnings("ignore:.*different scales")
 def test_class_folders_of_dicom_keep_the_patients_of_headers(archive, tmp_path, capsys):
     root = tmp_path / "classes"
     for i in range(8):

@@ -262,6 +262,30 @@ def test_mixed_depths_are_said(files):
     assert X.dtype == np.uint16
 
 
+def test_scales_that_differ_are_counted(write_dicom, files, tmp_path):
+    ct = [
+        write_dicom(
+            name=f"ct{i}.dcm", Modality="CT", RescaleSlope=1, RescaleIntercept=-1024
+        )
+        for i in range(3)
+    ]
+    mr = [write_dicom(name="mr.dcm", Modality="MR")]
+    cache = tmp_path / "cache"
+    said = r"of 4 files, 3 in HU \(ct0.dcm\), 1 of MR without a unit \(mr.dcm\)"
+    for place in (None, cache, cache):  # also where nothing is decoded
+        with pytest.warns(UserWarning, match=said):
+            ImageSequence(ct + mr, cache=place)
+    with pytest.warns(UserWarning, match=r"3 in HU .*, 1 without a unit \(.*0.png\)"):
+        ImageSequence([*ct, files[0]], image_size=(4, 6))
+    np.save(tmp_path / "float.npy", GREY[0] / 255)
+    with pytest.warns(UserWarning, match="8 bits .* and some floating-point values"):
+        ImageSequence([files[0], tmp_path / "float.npy"])
+    ImageSequence(ct)
+    ImageSequence([*ct, *mr], interpolation="nearest")
+    films = [write_dicom(name=f"{kind}.dcm", Modality=kind) for kind in ("CR", "DX")]
+    ImageSequence(films)
+
+
 def test_masks_keep_their_values(tmp_path):
     mask = np.zeros((9, 9), np.uint8)
     mask[2:6, 3:7] = 200
