@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
 
 from skmedimg._command_output import check_writable, printable, written
-from skmedimg._image_files import Decoder, Record, _cause, _decode, _repeat_warnings
+from skmedimg._image_files import Decoder, Record, cause, repeat_warnings
 from skmedimg._privacy import relative_to
 from skmedimg._scan import files_below
 from skmedimg.datasets._lookup import may_be_image
@@ -149,7 +149,7 @@ def _rows(
     arguments: argparse.Namespace,
 ) -> Iterator[list[Any]]:
     """Path, prediction, probabilities and error of each file, in order."""
-    decoder = _decoder(model[0], root)
+    decoder = model[0].decoder(root)
     for start in range(0, len(paths), _BATCH):
         batch = paths[start : start + _BATCH]
         decoded = Parallel(n_jobs=arguments.jobs)(
@@ -160,7 +160,7 @@ def _rows(
         for name, record in zip(names, records, strict=True):
             if record.failure is not None and arguments.on_error == "raise":
                 raise InvalidImageError(f"{name}: {record.failure}")
-        _repeat_warnings(batch, records, decoder)
+        repeat_warnings(batch, records, decoder)
         results = _predictions(model, [x for _, x in decoded if x is not None])
         empty = ["", *[""] * len(model.classes_)]
         for name, record in zip(names, records, strict=True):
@@ -170,23 +170,11 @@ def _rows(
                 yield [name, *empty, record.failure]
 
 
-def _decoder(reader: ImageReader, root: Path) -> Decoder:
-    """What `ImageReader` does to a file; it would stop at the first damaged one."""
-    spacing = reader.spacing
-    return Decoder(
-        image_size=tuple(map(int, reader.image_size)),
-        spacing=None if spacing is None else tuple(map(float, spacing)),
-        window=reader.window,
-        channels=reader.channels_,
-        root=root,
-    )
-
-
 def _read(decoder: Decoder, path: Path) -> tuple[Record, np.ndarray | None]:
     try:
-        record, pixels = _decode(decoder, path)
+        record, pixels = decoder.attempt(path)
     except ValueError as error:  # a window that does not fit this file
-        return Record(failure=_cause(error, path)), None
+        return Record(failure=cause(error, path)), None
     if pixels is not None and not np.isfinite(pixels).all():
         return Record(failure="has values that are not finite."), None
     return record, pixels

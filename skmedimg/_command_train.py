@@ -127,10 +127,17 @@ def _window(words: list[str] | None) -> Any:
     return numbers
 
 
+def _one_or_all(numbers: list[Any] | None) -> Any:
+    """One number is for all axes."""
+    if numbers is None:
+        return None
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
 def _load(arguments: argparse.Namespace) -> _Cases:
     reading = {
-        "image_size": arguments.image_size,
-        "spacing": arguments.spacing,
+        "image_size": _one_or_all(arguments.image_size),
+        "spacing": _one_or_all(arguments.spacing),
         "window": _window(arguments.window),
         "cache": not arguments.no_cache,
         "on_error": arguments.on_error,
@@ -273,10 +280,10 @@ def _n_folds(asked: int | None, y: np.ndarray, groups: np.ndarray | None) -> int
 
 
 def _classifier(arguments: argparse.Namespace, X: ImageSequence) -> CNNImageClassifier:
-    axes = len(arguments.image_size)
+    coloured = X._channels != 1
     return CNNImageClassifier(
-        spatial_dims=axes,
-        channel_axis=-1 if X.ndim > axes + 1 else None,
+        spatial_dims=X.ndim - 1 - coloured,
+        channel_axis=-1 if coloured else None,
         max_epochs=arguments.epochs or "auto",
         random_state=arguments.seed,
     )
@@ -309,13 +316,11 @@ def _pipeline(
     arguments: argparse.Namespace, X: ImageSequence, clf: CNNImageClassifier
 ) -> Pipeline:
     """What predicts from file names, without a cache on whoever's disk it comes to."""
-    channels = X.shape[-1] if X.ndim > len(arguments.image_size) + 1 else 1
+    # With its channels, a reader need not be fitted: no file is decoded once more.
     reader = ImageReader(
-        tuple(arguments.image_size),
+        _one_or_all(arguments.image_size),
         window=_window(arguments.window),
-        channels=channels,
-        spacing=arguments.spacing and tuple(arguments.spacing),
+        channels=X._channels,
+        spacing=_one_or_all(arguments.spacing),
     )
-    # All that fit would find out, without decoding the files once more.
-    reader.channels_ = channels
     return make_pipeline(reader, clf)

@@ -39,11 +39,11 @@ class Decoder:
     reader : callable or None
         Gets a path (or the paths of a series) and gives an array, or an array and an
         `ImageMeta`; None is `read_image`.
-    image_size : tuple of int or None
-        Pixels along each spatial axis.
-    spacing : tuple of float or None
-        In mm along each spatial axis; images are then cropped and padded to
-        `image_size` instead of being resized.
+    image_size : tuple of int, int or None
+        Pixels along each spatial axis, or along all of them.
+    spacing : tuple of float, float or None
+        In mm along each spatial axis, or along all; images are then cropped and padded
+        to `image_size` instead of being resized.
     window : tuple of float, str or None
         As in `read_image`.
     channels : {1, 3} or None
@@ -57,8 +57,8 @@ class Decoder:
     """
 
     reader: Reader | None = None
-    image_size: tuple[int, ...] | None = None
-    spacing: tuple[float, ...] | None = None
+    image_size: tuple[int, ...] | int | None = None
+    spacing: tuple[float, ...] | float | None = None
     window: tuple[float, float] | str | None = None
     channels: int | None = None
     interpolation: str = "linear"
@@ -74,9 +74,26 @@ class Decoder:
         if self.spacing is not None:
             pixels = self._respaced(pixels, meta)
         elif self.image_size is not None:
-            self._check_axes("image_size", self.image_size, pixels)
-            pixels = self._resized(pixels, self.image_size)
+            size = _for_axes("image_size", self.image_size, pixels)
+            pixels = self._resized(pixels, size)
         return pixels, meta
+
+    def attempt(self, item: Item) -> "tuple[Record, np.ndarray | None]":
+        """What came of a file, and its pixels; None where it cannot be read."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                pixels, meta = self(item)
+            except (InvalidImageError, OSError) as error:
+                return Record(failure=cause(error, item)), None
+        return Record(
+            shape=pixels.shape,
+            dtype=pixels.dtype.str,
+            patient=meta.patient if meta and self.patients else None,
+            notes=tuple(_nameless(str(w.message), item) for w in caught),
+            units=meta.units if meta else None,
+            modality=meta.modality if meta else None,
+        ), pixels
 
     def name(self, item: Item) -> str:
         """Path below the root, with the first file standing for a series."""
@@ -113,18 +130,18 @@ class Decoder:
             raise InvalidImageError(
                 "does not say its spacing in mm; leave spacing out and set image_size."
             )
-        self._check_axes("spacing", self.spacing, pixels)
-        ratios = np.array(have, float) / self.spacing
+        spacing = _for_axes("spacing", self.spacing, pixels)
+        ratios = np.array(have, float) / spacing
         size = np.maximum(1, np.rint(pixels.shape[1:] * ratios)).astype(int)
         pixels = self._resized(pixels, tuple(size.tolist()))
         if self.image_size is None:
             return pixels
-        self._check_axes("image_size", self.image_size, pixels)
+        framed = _for_axes("image_size", self.image_size, pixels)
         if self.interpolation == "nearest":
             outside = 0
         else:
             outside = _AIR if meta and meta.units == "HU" else pixels.min()
-        return _centred(pixels, self.image_size, outside)
+        return _centred(pixels, framed, outside)
 
     def _resized(self, pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         if pixels.shape[1:] == size:
@@ -140,12 +157,18 @@ class Decoder:
 
         return resize(pixels[np.newaxis], size)[0]
 
-    def _check_axes(self, name: str, value: Sequence[Any], pixels: np.ndarray) -> None:
-        if len(value) != pixels.ndim - 1:
-            raise InvalidImageError(
-                f"has {pixels.ndim - 1} spatial axes {pixels.shape[1:]}, but "
-                f"{name}={value} has {len(value)} entries."
-            )
+
+def _for_axes(name: str, value: Any, pixels: np.ndarray) -> tuple[Any, ...]:
+    """A number for each spatial axis of an image of shape (C, *spatial)."""
+    axes = pixels.ndim - 1
+    if not isinstance(value, tuple):
+        return (value,) * axes
+    if len(value) != axes:
+        raise InvalidImageError(
+            f"has {axes} spatial axes {pixels.shape[1:]}, but {name}={value} has "
+            f"{len(value)} entries."
+        )
+    return value
 
 
 def _channels_first(array: np.ndarray, meta: ImageMeta | None) -> np.ndarray:
@@ -283,7 +306,7 @@ def survey(
         for i in starts
     )
     records = [record for batch in batches for record in batch]
-    _repeat_warnings(items, records, decoder)
+    repeat_warnings(items, records, decoder)
     return records
 
 
@@ -315,35 +338,19 @@ def _decode_batch(
 ) -> list[Record]:
     if part is None:
         with keyed(key):
-            return [_decode(decoder, item)[0] for item in items]
+            return [decoder.attempt(item)[0] for item in items]
     records = []
     with keyed(key), create_private(part) as file:
         for item in items:
-            record, pixels = _decode(decoder, item)
+            record, pixels = decoder.attempt(item)
             records.append(record)
             if pixels is not None:
                 file.write(np.ascontiguousarray(pixels).data)
     return records
 
 
-def _decode(decoder: Decoder, item: Item) -> tuple[Record, np.ndarray | None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            pixels, meta = decoder(item)
-        except (InvalidImageError, OSError) as error:
-            return Record(failure=_cause(error, item)), None
-    return Record(
-        shape=pixels.shape,
-        dtype=pixels.dtype.str,
-        patient=meta.patient if meta and decoder.patients else None,
-        notes=tuple(_nameless(str(w.message), item) for w in caught),
-        units=meta.units if meta else None,
-        modality=meta.modality if meta else None,
-    ), pixels
-
-
-def _cause(error: Exception, item: Item) -> str:
+def cause(error: Exception, item: Item) -> str:
+    """Why a file cannot be read, without its name."""
     if isinstance(error, OSError):
         return f"cannot be opened: {error.strerror}"
     return _nameless(str(error), item)
@@ -356,7 +363,7 @@ def _nameless(message: str, item: Item) -> str:
     return message.removeprefix(item.name).lstrip(": ")
 
 
-def _repeat_warnings(
+def repeat_warnings(
     items: Sequence[Item], records: Sequence[Record], decoder: Decoder
 ) -> None:
     """Say once what was warned of file by file, in whatever process."""
@@ -515,8 +522,8 @@ class ImageFiles:
         try:
             pixels, _ = self.decoder(item)
         except (InvalidImageError, OSError) as error:
-            name, cause = self.decoder.name(item), _cause(error, item)
-            raise InvalidImageError(f"{name}: {cause}") from error
+            name = self.decoder.name(item)
+            raise InvalidImageError(f"{name}: {cause(error, item)}") from error
         if pixels.shape[1:] != self.form.size:
             raise InvalidImageError(
                 f"{self.decoder.name(item)}: has {_by(pixels.shape[1:])} pixels now, "

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from skmedimg._image_files import Item, Record
 
+_NUMBER = int | float | np.integer | np.floating
 _LOST_GROUPS = (
     "this step turns an ImageSequence with groups into a plain array, which has none: "
     "from here on, images of one patient may fall on both sides of an internal split. "
@@ -52,13 +53,13 @@ class ImageSequence:
         Gets a path and gives an array of shape (H, W), (H, W, C), (D, H, W) or
         (D, H, W, C), or the array and an `ImageMeta`. None is `read_image`;
         `read_dicom_series` makes a volume of each folder in `source`.
-    image_size : tuple of int, default=None
-        Pixels along each spatial axis that images are resized to, antialiased. Needed
-        where they differ in size.
-    spacing : tuple of float, default=None
-        Distance of neighbouring pixels along each spatial axis, in mm, that images are
-        resampled to; they are then cropped or padded about their centre to
-        `image_size`, with −1024 where values are in HU and the lowest value elsewhere.
+    image_size : int or tuple of int, default=None
+        Pixels along each spatial axis, or along all, that images are resized to,
+        antialiased. Needed where they differ in size.
+    spacing : float or tuple of float, default=None
+        Distance of neighbouring pixels along each spatial axis, or along all, in mm,
+        that images are resampled to; they are then cropped or padded about their centre
+        to `image_size`, with −1024 where values are in HU, else with the lowest value.
     window : tuple of float or str, default=None
         Window (centre, width) or a name of `list_windows`; values become 0 to 1.
     channels : {1, 3}, default=None
@@ -136,8 +137,8 @@ class ImageSequence:
         groups: Any = None,
         *,
         reader: Callable[..., Any] | None = None,
-        image_size: Sequence[int] | None = None,
-        spacing: Sequence[float] | None = None,
+        image_size: int | Sequence[int] | None = None,
+        spacing: float | Sequence[float] | None = None,
         window: tuple[float, float] | str | None = None,
         channels: int | None = None,
         interpolation: str = "linear",
@@ -152,6 +153,7 @@ class ImageSequence:
             _check_array(source, any(option is not None for option in options))
             self._source = source
             self._skipped: list[tuple[str, str]] = []
+            self._channels: int | None = None
             self.kept_ = np.arange(int(source.shape[0]))
             self.groups = _check_groups(groups, len(self.kept_))
         else:
@@ -160,8 +162,8 @@ class ImageSequence:
             _check_options(groups, channels, interpolation, on_error)
             decoder = Decoder(
                 reader=reader,
-                image_size=_numbers("image_size", image_size, int),
-                spacing=_numbers("spacing", spacing, float),
+                image_size=axis_numbers("image_size", image_size, int),
+                spacing=axis_numbers("spacing", spacing, float),
                 window=window,
                 channels=channels,
                 interpolation=interpolation,
@@ -206,6 +208,7 @@ class ImageSequence:
         elif groups is not None:
             groups = groups[kept]
         self._source, self.kept_, self.groups = source, kept, groups
+        self._channels = max(records[i].shape[0] for i in kept)
 
     @classmethod
     def from_array(cls, X: Any, *, groups: Any = None) -> "ImageSequence":
@@ -445,17 +448,21 @@ def _check_options(
             raise ValueError(f"{name}={value!r}: choose from {allowed}.")
 
 
-def _numbers(name: str, value: Any, kind: type) -> Any:
-    """Tuple of two or three positive numbers, or None."""
+def axis_numbers(name: str, value: Any, kind: type) -> Any:
+    """A positive number for all spatial axes, a tuple of two or three, or None."""
     if value is None:
         return None
-    numbers = tuple(kind(v) for v in value) if np.ndim(value) == 1 else ()
-    if len(numbers) not in (2, 3) or min(numbers) <= 0:
+    entries = value if np.ndim(value) == 1 else (value,)
+    if (np.ndim(value) == 1 and len(value) not in (2, 3)) or not all(
+        isinstance(v, _NUMBER) and 0 < v < np.inf and kind(v) == v for v in entries
+    ):
+        what = "whole number" if kind is int else "number"
         raise ValueError(
-            f"{name}={value!r}: pass a positive number for each spatial axis, two for "
-            "images and three for volumes."
+            f"{name}={value!r}: pass a positive {what} for all spatial axes, or one "
+            "for each, two for images and three for volumes."
         )
-    return numbers
+    numbers = tuple(kind(v) for v in entries)
+    return numbers if np.ndim(value) == 1 else numbers[0]
 
 
 def _check_groups(groups: Any, n: int) -> np.ndarray | None:

@@ -229,16 +229,16 @@ def _add_reading(group: Any) -> None:
         nargs="+",
         default=[128, 128],
         metavar="N",
-        help="pixels that images are resized to, as H W or, for volumes, D H W "
-        "(default: 128 128)",
+        help="pixels that images are resized to, as H W or, for volumes, D H W, or one "
+        "number for all axes (default: 128 128)",
     )
     group.add_argument(
         "--spacing",
         type=float,
         nargs="+",
         metavar="MM",
-        help="resample to these distances of pixels, as H W or D H W, then crop or pad "
-        "to --image-size",
+        help="resample to these distances of pixels, as H W or D H W, or one for all, "
+        "then crop or pad to --image-size",
     )
     group.add_argument(
         "--window",

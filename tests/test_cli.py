@@ -193,7 +193,7 @@ def folder(tmp_path):
     return make_images(tmp_path / "xrays")
 
 
-SMALL = ["--image-size", "16", "16", "--epochs", "12"]
+SMALL = ["--image-size", "16", "--epochs", "12"]
 PATIENT = ["--patient", r"(MRN\d+)_"]
 
 
@@ -428,7 +428,7 @@ def test_train_on_volumes(tmp_path, capsys):
         nibabel.Nifti1Image(array, np.eye(4)).to_filename(path)
     words = ["train", str(tmp_path / "volumes"), "--label", r"c(\d)_", "--epochs", "1"]
     words += ["--out", str(tmp_path / "model.joblib"), "--cv", "0"]
-    assert main([*words, "--image-size", "9", "9", "9"]) == 0
+    assert main([*words, "--image-size", "9"]) == 0
     said = capsys.readouterr().out
     assert "6 images to learn from, 9 x 9 x 9" in said
     assert "is not known" in said  # whose images they are

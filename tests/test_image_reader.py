@@ -35,6 +35,18 @@ def test_a_pipeline_takes_file_names(files, images, tiny, tmp_path):
     cross_validate(pipe, names, y, cv=2, error_score="raise")
 
 
+def test_one_number_is_for_both_axes(files):
+    names, _ = files
+    assert ImageReader(8).fit(names).transform(names).shape == (40, 8, 8)
+    assert ImageReader(3).fit(names[:2]).channels_ == 1
+    assert ImageReader(3, channels=3).fit(names[:2]).channels_ == 3
+
+
+def test_a_reader_of_known_channels_need_not_be_fitted(files):
+    names, _ = files
+    assert ImageReader(8, channels=3).transform(names).shape == (40, 8, 8, 3)
+
+
 def test_forms_of_file_names(files, images):
     names, _ = files
     reader = ImageReader((10, 10)).fit(names)

@@ -286,6 +286,14 @@ def test_scales_that_differ_are_counted(write_dicom, files, tmp_path):
     ImageSequence(films)
 
 
+def test_one_number_is_for_all_axes(files, tmp_path):
+    np.save(tmp_path / "volume.npy", np.zeros((5, 6, 7, 1), np.int16))
+    for size in (4, np.int64(4)):
+        assert ImageSequence(files, image_size=size).shape == (6, 4, 4)
+        volume = ImageSequence([tmp_path / "volume.npy"], image_size=size)
+        assert volume.shape == (1, 4, 4, 4)
+
+
 def test_masks_keep_their_values(tmp_path):
     mask = np.zeros((9, 9), np.uint8)
     mask[2:6, 3:7] = 200
@@ -346,7 +354,13 @@ def test_a_readers_own_error_names_the_file(files):
         ({"channels": 2}, "channels=2"),
         ({"interpolation": "cubic"}, "interpolation='cubic'"),
         ({"on_error": "ignore"}, "on_error='ignore'"),
-        ({"image_size": 8}, "image_size=8"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"image_size": 8.5}, "image_size=8.5: pass a positive whole number"),
+        ({"image_size": (16.5, 16)}, r"image_size=\(16.5, 16\): pass a positive whole"),
+        ({"image_size": (8,)}, "image_size="),
+        ({"image_size": (8, float("nan"))}, "image_size="),
+        ({"image_size": "8"}, "image_size='8'"),
+        ({"spacing": 0.0}, "spacing=0.0"),
         ({"image_size": (0, 4)}, "image_size="),
         ({"groups": [1, 2]}, r"groups has shape \(2,\)"),
         ({"groups": "site"}, "groups='site'"),

@@ -315,18 +315,19 @@ def _fetch(
 def _lacking(cohort: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     """Series that are not there with all their files and bytes."""
     whole = []
-    for row in cohort.itertuples():
+    columns = (cohort.series, cohort.n_files, cohort.n_bytes)
+    for series, n_files, n_bytes in zip(*columns, strict=True):
         try:
-            with os.scandir(folder / str(row.series)) as entries:
+            with os.scandir(folder / str(series)) as entries:
                 sizes = [entry.stat().st_size for entry in entries if entry.is_file()]
         except FileNotFoundError:
             sizes = []
-        off = abs(sum(sizes) - row.n_bytes)
-        whole.append(len(sizes) == row.n_files and off <= _rounding(row.n_bytes))
+        off = abs(sum(sizes) - int(n_bytes))
+        whole.append(len(sizes) == n_files and off <= _rounding(int(n_bytes)))
     return cohort[[not one for one in whole]]
 
 
-def _rounding(n_bytes: Any) -> int:
+def _rounding(n_bytes: int) -> int:
     """By how much a size may be off: exact ones are hardly ever so round."""
     return _STEP // 2 if n_bytes % _STEP == 0 else 0
 
