@@ -199,6 +199,8 @@ class ImageReader(TransformerMixin, BaseEstimator):
 
 def _file_names(X: Any) -> list[Any]:
     names = np.asarray(X, dtype=object)
+    if names.shape in ((0,), (0, 1)):
+        raise ValueError("X is empty: there is no file to read.")
     if names.ndim == 2 and names.shape[1] == 1:
         names = names[:, 0]
     if names.ndim != 1 or not all(isinstance(x, str | os.PathLike) for x in names):

@@ -1,5 +1,6 @@
 """The lazy array of many images, from memory or from files."""
 
+import math
 import os
 import sys
 import warnings
@@ -85,6 +86,8 @@ class ImageSequence:
         (n, …), with channels last where it was made from files.
     dtype : numpy.dtype
         Of the pixels.
+    size, nbytes : int
+        Values, and bytes, that all images have together.
     groups : ndarray of shape (n,) or None
         Group of each image.
     kept_ : ndarray of shape (n,)
@@ -269,6 +272,16 @@ class ImageSequence:
         return np.dtype(self._source.dtype)
 
     @property
+    def size(self) -> int:
+        """Number of values of all images."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to_numpy` takes."""
+        return self.size * self.dtype.itemsize
+
+    @property
     def skipped_(self) -> "pd.DataFrame":
         """Files that were left out, and why."""
         import pandas as pd
@@ -288,6 +301,8 @@ class ImageSequence:
                 )
             key = key[0]
         if isinstance(key, int | np.integer):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"index {key}: there are {len(self)} images.")
             return self._read(self._index[key : key + 1 or None])[0]
         part = shallow_copy(self)
         key = key if isinstance(key, slice) else np.asarray(key)
@@ -409,11 +424,13 @@ def _items(source: Any) -> "list[Item] | None":
     # An array-like's shape, not its first entries: those would be read from disk.
     if len(getattr(source, "shape", (0,))) != 1 or not hasattr(source, "__len__"):
         return None
-    entries = list(source) if len(source) else []
-    if entries and all(isinstance(entry, str | os.PathLike) for entry in entries):
+    entries = list(source)
+    if not entries:
+        raise ValueError("source is empty: it holds no file.")
+    if all(isinstance(entry, str | os.PathLike) for entry in entries):
         return [Path(entry) for entry in entries]
     paths = (str, os.PathLike)
-    if entries and all(
+    if all(
         isinstance(entry, tuple) and entry and all(isinstance(p, paths) for p in entry)
         for entry in entries
     ):

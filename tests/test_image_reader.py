@@ -75,3 +75,13 @@ def test_a_reader_reads_files_only(files, images):
         reader.transform(files[0])
     with pytest.raises(ValueError, match="'channels' parameter"):
         ImageReader((10, 10), channels=2).fit(files[0])
+
+
+def test_no_file_names(files, tiny):
+    names, y = files
+    with pytest.raises(ValueError, match="X is empty"):
+        ImageReader(10).fit([])
+    pipe = make_pipeline(ImageReader(10), tiny()).fit(names, y)
+    for nothing in ([], np.empty((0, 1)), pd.Series([], dtype=str)):
+        with pytest.raises(ValueError, match="X is empty"):
+            pipe.predict(nothing)

@@ -68,6 +68,26 @@ def test_files_are_an_array(files, tmp_path, cached):
     np.testing.assert_array_equal(again.to_numpy(), GREY[[5, 1]])
 
 
+def test_an_index_beyond_the_end(files):
+    X = ImageSequence(files)
+    for key in (6, -7, np.int64(99)):
+        with pytest.raises(IndexError, match=f"index {key}: there are 6 images"):
+            X[key]
+    assert len(list(X[:2])) == 2
+
+
+def test_size_in_values_and_bytes():
+    X = ImageSequence(GREY.astype(np.float32))
+    assert (X.size, X.nbytes) == (480, 1920)
+    assert (X[:2].size, X[:2].nbytes) == (160, 640)
+
+
+def test_no_files():
+    for nothing in ([], (), np.array([], dtype=str)):
+        with pytest.raises(ValueError, match="source is empty"):
+            ImageSequence(nothing)
+
+
 def test_array_form_takes_no_option_of_files():
     with pytest.raises(TypeError, match="are for files"):
         ImageSequence(GREY, image_size=(4, 4))
