@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say_warning
+            warnings.showwarning = _WarningsOnce()
             status = arguments.run(arguments)
         sys.stdout.flush()  # else a closed pipe is found out when nobody can catch it
         return status
@@ -105,9 +105,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _say_warning(message: Any, *_: Any, **__: Any) -> None:
+class _WarningsOnce:
     """Without the line of code, which says nothing to who does not write any."""
-    print(f"skmedimg: warning: {message}", file=sys.stderr)
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, message: Any, *_: Any, **__: Any) -> None:
+        if str(message) not in self._said:
+            self._said.add(str(message))
+            print(f"skmedimg: warning: {message}", file=sys.stderr)
 
 
 def _close_stdout() -> None:

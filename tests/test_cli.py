@@ -1,10 +1,12 @@
 """The command line, and what importing the package loads."""
 
 import csv
+import dataclasses
 import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import joblib
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from skmedimg import CNNImageClassifier
+from skmedimg._command_predict import _labels
 from skmedimg._privacy import find_identifying, pseudonym
 from skmedimg.cli import main
 
@@ -287,7 +291,47 @@ def test_predict_files_and_folders(trained, capsys):
     assert main(["predict", str(model), *words]) == 0
     paths = [row["path"] for row in rows_of(capsys.readouterr().out)]
     assert paths[:2] == ["sick/MRN677_13.png", "healthy/MRN677_12.png"]
-    assert len(paths) == 4  # each once
+    assert paths[-1] == paths[0]
+    assert len(paths) == 5  # as often as given
+
+
+def test_predict_runs_the_network_once_and_warns_once(
+    trained, tmp_path, capsys, monkeypatch
+):
+    root, model, _ = trained
+    calls = []
+    original = CNNImageClassifier._logits
+
+    def counted(self, X):
+        calls.append(len(X))
+        return original(self, X)
+
+    monkeypatch.setattr(CNNImageClassifier, "_logits", counted)
+    monkeypatch.setattr("skmedimg._command_predict._BATCH", 2)
+    assert main(["predict", str(model), str(root / "test")]) == 0
+    assert calls == [2, 2, 2]
+    capsys.readouterr()
+    for i in range(6):
+        np.save(tmp_path / f"{i}.npy", np.full((16, 16), 9000.0 + i) + np.eye(16) * i)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["predict", str(model), *map(str, tmp_path.glob("*.npy"))]) == 0
+    assert capsys.readouterr().err.count("X has values from") == 1
+
+
+@pytest.mark.parametrize("classes", ["ab", "abc"])
+def test_predict_and_probabilities_agree_in_ties(trained, classes):
+    _, model, _ = trained
+    rest = joblib.load(model)[1:]
+    clf, logits = rest[-1], np.array([[1e-20], [-1e-20], [0], [3], [-3]], np.float32)
+    if len(classes) == 3:
+        clf._encoding = dataclasses.replace(clf._encoding, classes=np.array(["x"] * 3))
+        logits = np.array([[1, 1, 0], [0, 1, 1], [2, 1, 0]], np.float32)
+    clf.classes_ = np.array(list(classes))
+    clf._logits = lambda X: logits[X]
+    X = np.arange(len(logits))
+    found = _labels(rest, X, rest.predict_proba(X))
+    assert found.tolist() == rest.predict(X).tolist()
 
 
 def test_predict_lists_files_that_cannot_be_read(trained, tmp_path, capsys):
