@@ -18,7 +18,7 @@ from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
 
 from skmedimg._command_output import check_writable, printable, written
-from skmedimg._image_files import Decoder, Record, cause, repeat_warnings
+from skmedimg._image_files import Decoder, Record, repeat_warnings
 from skmedimg._privacy import relative_to
 from skmedimg._scan import files_below
 from skmedimg.classifier import CNNImageClassifier
@@ -181,7 +181,8 @@ def _read(decoder: Decoder, path: Path) -> tuple[Record, np.ndarray | None]:
     try:
         record, pixels = decoder.attempt(path)
     except ValueError as error:  # a window that does not fit this file
-        return Record(failure=cause(error, path)), None
+        why = str(error).removeprefix(f"{decoder.name(path)}: ")
+        return Record(failure=why), None
     if pixels is not None and not np.isfinite(pixels).all():
         return Record(failure="has values that are not finite."), None
     return record, pixels

@@ -4,7 +4,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -16,6 +16,7 @@ from skmedimg._command_results import (
     held_out_auc,
     patients_by_class,
 )
+from skmedimg._command_words import in_options
 from skmedimg._privacy import relative_to
 from skmedimg._read_image import is_dicom
 from skmedimg._scan import files_below, scan_dicom
@@ -29,6 +30,9 @@ from skmedimg.datasets import (
 from skmedimg.datasets._lookup import check_columns, folder_rows, split_name
 from skmedimg.io import ImageSequence
 from skmedimg.preprocessing import ImageReader
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
 _FOLDS = 5
@@ -146,7 +150,8 @@ def _load(arguments: argparse.Namespace) -> _Cases:
     load = _load_folder if arguments.source.is_dir() else _load_table
     data, y, split = load(arguments, reading)
     for row in data.skipped[:_MOST].itertuples():
-        print(f"left out: {printable(row.path)}: {row.reason}", file=sys.stderr)
+        reason = in_options(row.reason)
+        print(f"left out: {printable(row.path)}: {reason}", file=sys.stderr)
     if len(data.skipped) > _MOST:
         print(f"left out: {len(data.skipped)} files in all", file=sys.stderr)
     if split is None:
@@ -212,11 +217,7 @@ def _load_table(
         root=arguments.root,
         **reading,
     )
-    if data.target_names is None:
-        raise ValueError(
-            f"column {label!r} holds numbers that are not whole: train learns classes."
-        )
-    y = data.frame[label].astype(str).to_numpy(dtype=str)
+    y = _classes(data.frame[label])
     check_columns(data.frame, column)
     if column is None:
         return data, y, None
@@ -228,6 +229,20 @@ def _load_table(
             "train, validation or test."
         )
     return data, y, split
+
+
+def _classes(column: "pd.Series") -> np.ndarray:
+    """Names of classes; 1.0 is class 1, as a table with a gap elsewhere gives it."""
+    if column.dtype.kind != "f":
+        return column.astype(str).to_numpy(dtype=str)
+    values = column.to_numpy(dtype=float)
+    broken = values[values != np.rint(values)]
+    if len(broken):
+        raise ValueError(
+            f"column {column.name!r} holds numbers that are not whole, such as "
+            f"{broken[0]:g}: train learns classes."
+        )
+    return values.astype(np.int64).astype(str)
 
 
 def _describe(cases: _Cases) -> None:

@@ -86,6 +86,8 @@ class Decoder:
                 pixels, meta = self(item)
             except (InvalidImageError, OSError) as error:
                 return Record(failure=cause(error, item)), None
+            except ValueError as error:  # a window that does not fit this file
+                raise self._named(error, item) from error
         return Record(
             shape=pixels.shape,
             dtype=pixels.dtype.str,
@@ -98,6 +100,13 @@ class Decoder:
     def name(self, item: Item) -> str:
         """Path below the root, with the first file standing for a series."""
         return relative_to(self.root, item[0] if isinstance(item, tuple) else item)
+
+    def _named(self, error: ValueError, item: Item) -> ValueError:
+        """The same with the file's folders, where it names the file."""
+        message = str(error)
+        if isinstance(item, tuple) or not message.startswith(f"{item.name}: "):
+            return error
+        return ValueError(self.name(item) + message.removeprefix(item.name))
 
     def _read(self, item: Item) -> tuple[np.ndarray, ImageMeta | None]:
         if self.reader is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import skmedimg
+from skmedimg._command_words import in_options
 
 _FOR_ALL = """\
 Research software, not a medical device. Nothing is sent anywhere. Exit status: 0, or 2
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
-        print(f"skmedimg: {text}", file=sys.stderr)
+        print(f"skmedimg: {in_options(text)}", file=sys.stderr)
         return 2
 
 
@@ -114,7 +115,8 @@ class _WarningsOnce:
     def __call__(self, message: Any, *_: Any, **__: Any) -> None:
         if str(message) not in self._said:
             self._said.add(str(message))
-            print(f"skmedimg: warning: {message}", file=sys.stderr)
+            text = in_options(str(message))
+            print(f"skmedimg: warning: {text}", file=sys.stderr)
 
 
 def _close_stdout() -> None:

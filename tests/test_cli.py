@@ -518,6 +518,38 @@ def test_train_on_what_it_cannot_take(folder, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("labels", ["0.0 1.0", "0 1"])
+def test_whole_numbers_are_classes(folder, tmp_path, capsys, labels):
+    paths = sorted((folder / "train").rglob("*.png"))
+    rows = [f"{p.name},{labels.split()[p.parent.name == 'sick']}" for p in paths]
+    table = folder / "t.csv"
+    words = ["train", str(table), "--out", str(tmp_path / "m"), "--cv", "0"]
+    words += ["--path-column", "file", "--label-column", "y", "--image-size", "8"]
+    words += ["--epochs", "1"]
+    table.write_text("file,y\n" + "\n".join(rows) + "\n")
+    assert main(words) == 0
+    assert "0 6, 1 6" in capsys.readouterr().out
+    table.write_text("file,y\n" + "\n".join([*rows, f"{paths[0].name},"]) + "\n")
+    assert main(words) == 2
+    assert "frame" not in capsys.readouterr().err
+
+
+def test_messages_name_options_and_paths_below_the_folder(folder, tmp_path, capsys):
+    words = ["train", str(folder), "--out", str(tmp_path / "m"), *PATIENT]
+    assert main([*words, "--window", "lung"]) == 2
+    said = capsys.readouterr().err
+    assert "test/healthy/MRN677_12.png: --window lung is for CT" in said
+    assert "--window -600 1500" in said
+    assert main([*words, "--image-size", "9", "9", "9"]) == 2
+    said = capsys.readouterr().err
+    assert "--image-size 9 9 9 has 3 entries" in said
+    assert "--on-error skip leaves" in said
+    assert main([*words[:-1], "header"]) == 2
+    assert "--patient header" in capsys.readouterr().err
+    assert main([*words[:-1], r"(Q\d+)"]) == 2
+    assert r"--patient '(Q\d+)' finds nothing" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("default")
 def test_test_images_of_known_patients_are_told(folder, tmp_path, capsys):
     words = ["--patient", "(MRN)", "--cv", "0", "--image-size", "9", "9"]
