@@ -190,13 +190,23 @@ def test_what_cannot_be_had(tmp_path):
         fetch_medmnist("mnist")
     with pytest.raises(ValueError, match="size=128: nodulemnist3d has 28, 64 pixels"):
         fetch_medmnist("nodulemnist3d", 128)
-    with pytest.raises(ValueError, match="split='val'"):
-        fetch_medmnist("breastmnist", split="val")
+    with pytest.raises(ValueError, match="did you mean 'breastmnist'"):
+        fetch_medmnist("brestmnist")
+    with pytest.raises(ValueError, match="split='dev'"):
+        fetch_medmnist("breastmnist", split="dev")
     with pytest.raises(ValueError, match="data_home"):
         fetch_medmnist("breastmnist", mirror="/mnt/share")
     with pytest.raises(OSError, match=r"is not there.*download_if_missing=True"):
         fetch_medmnist("breastmnist", data_home=tmp_path, download_if_missing=False)
     assert _left(tmp_path) == []
+
+
+@pytest.mark.usefixtures("official")
+def test_names_as_published(server, tmp_path):
+    place = {"data_home": tmp_path, "mirror": server.url}
+    for name, split in (("BreastMNIST", "val"), ("breastmnist", "validation")):
+        assert len(fetch_medmnist(name, split=split, **place).images) == 20
+    assert server.paths == [f"/{NAME}"]
 
 
 @pytest.mark.usefixtures("official")
