@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -111,6 +113,8 @@ def clear_cache(
     ------
     ValueError
         If `unused_days` is negative.
+    TypeError
+        If it is no number: the folder goes by its name, ``cache=``.
 
     See Also
     --------
@@ -125,6 +129,11 @@ def clear_cache(
     >>> from skmedimg.io import clear_cache
     >>> clear_cache(unused_days=7)  # doctest: +SKIP
     """
+    if not isinstance(unused_days, int | float | np.integer | np.floating):
+        raise TypeError(
+            f"unused_days={unused_days!r}: pass a number of days; the folder of caches "
+            "is cache=."
+        )
     if not unused_days >= 0:
         raise ValueError(f"unused_days={unused_days!r}: pass 0 or more days.")
     now = time.time()

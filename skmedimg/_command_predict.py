@@ -4,8 +4,11 @@ import argparse
 import csv
 import os
 import pickle
+import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,15 +18,18 @@ from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
 
 from skmedimg._command_output import check_writable, printable, written
-from skmedimg._image_files import Decoder, Record, _cause, _decode, _repeat_warnings
+from skmedimg._image_files import Decoder, Record, repeat_warnings
 from skmedimg._privacy import relative_to
 from skmedimg._scan import files_below
+from skmedimg.classifier import CNNImageClassifier
 from skmedimg.datasets._lookup import may_be_image
 from skmedimg.exceptions import InvalidImageError
 from skmedimg.preprocessing import ImageReader
 
 # Images in memory at a time, and rows before the next are written.
 _BATCH = 64
+# Probabilities so close are one number but for rounding.
+_TIE = 1e-9
 
 
 def run_predict(arguments: argparse.Namespace) -> int:
@@ -64,26 +70,26 @@ def run_predict(arguments: argparse.Namespace) -> int:
 
 def _find(entries: Sequence[Path]) -> tuple[Path, list[Path]]:
     """The innermost folder that holds all that is asked for, and the files."""
-    found: dict[Path, None] = {}  # each once, in the order given
+    found: list[Path] = []  # in the order given, as often as given
     folders = []
     for entry in entries:
         if not entry.exists():
             raise FileNotFoundError(f"there is no file or folder {entry}.")
         absolute = entry.absolute()
         if not entry.is_dir():
-            found[absolute] = None
+            found.append(absolute)
             folders.append(os.path.abspath(entry.parent))
             continue
         below = [p for p in files_below(absolute) if may_be_image(p, absolute)]
         if not below:
             raise ValueError(f"{entry}: there is no image in it.")
-        found |= dict.fromkeys(below)
+        found += below
         folders.append(os.path.abspath(entry))
     try:
         root = Path(os.path.commonpath(folders))
     except ValueError:  # several drives
         root = Path()
-    return root, list(found)
+    return root, found
 
 
 def _load_model(path: Path) -> Pipeline:
@@ -149,7 +155,8 @@ def _rows(
     arguments: argparse.Namespace,
 ) -> Iterator[list[Any]]:
     """Path, prediction, probabilities and error of each file, in order."""
-    decoder = _decoder(model[0], root)
+    decoder = model[0].decoder(root)
+    said: set[str] = set()
     for start in range(0, len(paths), _BATCH):
         batch = paths[start : start + _BATCH]
         decoded = Parallel(n_jobs=arguments.jobs)(
@@ -160,8 +167,8 @@ def _rows(
         for name, record in zip(names, records, strict=True):
             if record.failure is not None and arguments.on_error == "raise":
                 raise InvalidImageError(f"{name}: {record.failure}")
-        _repeat_warnings(batch, records, decoder)
-        results = _predictions(model, [x for _, x in decoded if x is not None])
+        repeat_warnings(batch, records, decoder)
+        results = _predictions(model, [x for _, x in decoded if x is not None], said)
         empty = ["", *[""] * len(model.classes_)]
         for name, record in zip(names, records, strict=True):
             if record.failure is None:
@@ -170,37 +177,55 @@ def _rows(
                 yield [name, *empty, record.failure]
 
 
-def _decoder(reader: ImageReader, root: Path) -> Decoder:
-    """What `ImageReader` does to a file; it would stop at the first damaged one."""
-    spacing = reader.spacing
-    return Decoder(
-        image_size=tuple(map(int, reader.image_size)),
-        spacing=None if spacing is None else tuple(map(float, spacing)),
-        window=reader.window,
-        channels=reader.channels_,
-        root=root,
-    )
-
-
 def _read(decoder: Decoder, path: Path) -> tuple[Record, np.ndarray | None]:
     try:
-        record, pixels = _decode(decoder, path)
+        record, pixels = decoder.attempt(path)
     except ValueError as error:  # a window that does not fit this file
-        return Record(failure=_cause(error, path)), None
+        why = str(error).removeprefix(f"{decoder.name(path)}: ")
+        return Record(failure=why), None
     if pixels is not None and not np.isfinite(pixels).all():
         return Record(failure="has values that are not finite."), None
     return record, pixels
 
 
-def _predictions(model: Pipeline, images: list[np.ndarray]) -> Iterator[list[Any]]:
+def _predictions(
+    model: Pipeline, images: list[np.ndarray], said: set[str]
+) -> Iterator[list[Any]]:
     """Class, then probabilities, of each image of shape (C, *spatial)."""
     if not images:
         return
     X = np.stack(images)
     X = X[:, 0] if X.shape[1] == 1 else np.moveaxis(X, 1, -1)
-    rest = model[1:]
-    predicted, probabilities = rest.predict(X), rest.predict_proba(X)
-    if predicted.ndim != 1:
+    with _said_once(said):
+        probabilities = model[1:].predict_proba(X)
+        labels = _labels(model[1:], X, probabilities)
+    if labels.ndim != 1:
         raise ValueError("the model gives several labels an image, predict writes one.")
-    for label, row in zip(predicted, probabilities, strict=True):
+    for label, row in zip(labels, probabilities, strict=True):
         yield [label, *(f"{p:.6g}" for p in row)]
+
+
+def _labels(rest: Pipeline, X: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """What predict gives, by the probabilities where they leave no doubt."""
+    last = rest[-1]
+    if not isinstance(last, CNNImageClassifier) or last._encoding.multilabel:
+        return rest.predict(X)
+    labels = last.classes_[probabilities.argmax(axis=1)]
+    top = np.sort(probabilities, axis=1)[:, -2:]
+    doubtful = top[:, 1] - top[:, 0] < _TIE
+    if doubtful.any():
+        labels[doubtful] = rest.predict(X[doubtful])
+    return labels
+
+
+@contextmanager
+def _said_once(said: set[str]) -> Iterator[None]:
+    """Repeat what is warned of in the first batch only, whatever its numbers."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        kind = re.sub(r"-?\d[\d.e+-]*", "#", str(warning.message))
+        if kind not in said:
+            said.add(kind)
+            warnings.warn(warning.message, warning.category, stacklevel=2)

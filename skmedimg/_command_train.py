@@ -3,7 +3,8 @@
 import argparse
 import sys
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
@@ -15,7 +16,10 @@ from skmedimg._command_results import (
     held_out_auc,
     patients_by_class,
 )
-from skmedimg._scan import files_below
+from skmedimg._command_words import in_options
+from skmedimg._privacy import relative_to
+from skmedimg._read_image import is_dicom
+from skmedimg._scan import files_below, scan_dicom
 from skmedimg.classifier import CNNImageClassifier
 from skmedimg.datasets import (
     load_dicom,
@@ -23,9 +27,12 @@ from skmedimg.datasets import (
     load_image_table,
     load_nifti,
 )
-from skmedimg.datasets._lookup import check_columns, split_name
+from skmedimg.datasets._lookup import check_columns, folder_rows, split_name
 from skmedimg.io import ImageSequence
 from skmedimg.preprocessing import ImageReader
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
 _FOLDS = 5
@@ -124,10 +131,17 @@ def _window(words: list[str] | None) -> Any:
     return numbers
 
 
+def _one_or_all(numbers: list[Any] | None) -> Any:
+    """One number is for all axes."""
+    if numbers is None:
+        return None
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
+
+
 def _load(arguments: argparse.Namespace) -> _Cases:
     reading = {
-        "image_size": arguments.image_size,
-        "spacing": arguments.spacing,
+        "image_size": _one_or_all(arguments.image_size),
+        "spacing": _one_or_all(arguments.spacing),
         "window": _window(arguments.window),
         "cache": not arguments.no_cache,
         "on_error": arguments.on_error,
@@ -136,7 +150,8 @@ def _load(arguments: argparse.Namespace) -> _Cases:
     load = _load_folder if arguments.source.is_dir() else _load_table
     data, y, split = load(arguments, reading)
     for row in data.skipped[:_MOST].itertuples():
-        print(f"left out: {printable(row.path)}: {row.reason}", file=sys.stderr)
+        reason = in_options(row.reason)
+        print(f"left out: {printable(row.path)}: {reason}", file=sys.stderr)
     if len(data.skipped) > _MOST:
         print(f"left out: {len(data.skipped)} files in all", file=sys.stderr)
     if split is None:
@@ -156,6 +171,7 @@ def _load_folder(
                 "in the names of DICOM or NIfTI files, pass --label REGEX; where a "
                 "table lists the images, pass the table."
             )
+        patient = patient or _patient_of_headers(source, arguments.jobs)
         data = load_image_folder(source, patient=patient, **reading)
         return data, data.target_names[data.target], data.split
     volumes = [p for p in files_below(source) if p.name.endswith((".nii", ".nii.gz"))]
@@ -164,6 +180,28 @@ def _load_folder(
     else:
         data = load_dicom(source, label, patient=patient or "header", **reading)
     return data, data.target_names[data.target], None
+
+
+def _patient_of_headers(source: Path, n_jobs: int | None) -> str | None:
+    """The rule "header" where all images are DICOM files that name a patient."""
+    paths, *_ = folder_rows(source, None)
+    dicom = [path for path in paths if is_dicom(path)]
+    if not dicom:
+        return None
+    found = scan_dicom(source, n_jobs=n_jobs).set_index("path")
+    found = found.loc[[relative_to(source, path) for path in dicom]]
+    # What is damaged names nobody, and is no image to learn from.
+    nameless = found.patient.isna() & found.error.isna()
+    others = len(paths) - len(dicom) + int(nameless.sum())
+    if others:
+        print(
+            f"Patients are not taken from headers: {others} of {len(paths)} files are "
+            "no DICOM or name none",
+            file=sys.stderr,
+        )
+        return None
+    print("Patients are those of the DICOM headers; --patient takes them from the path")
+    return "header"
 
 
 def _load_table(
@@ -179,11 +217,7 @@ def _load_table(
         root=arguments.root,
         **reading,
     )
-    if data.target_names is None:
-        raise ValueError(
-            f"column {label!r} holds numbers that are not whole: train learns classes."
-        )
-    y = data.frame[label].astype(str).to_numpy(dtype=str)
+    y = _classes(data.frame[label])
     check_columns(data.frame, column)
     if column is None:
         return data, y, None
@@ -195,6 +229,20 @@ def _load_table(
             "train, validation or test."
         )
     return data, y, split
+
+
+def _classes(column: "pd.Series") -> np.ndarray:
+    """Names of classes; 1.0 is class 1, as a table with a gap elsewhere gives it."""
+    if column.dtype.kind != "f":
+        return column.astype(str).to_numpy(dtype=str)
+    values = column.to_numpy(dtype=float)
+    broken = values[values != np.rint(values)]
+    if len(broken):
+        raise ValueError(
+            f"column {column.name!r} holds numbers that are not whole, such as "
+            f"{broken[0]:g}: train learns classes."
+        )
+    return values.astype(np.int64).astype(str)
 
 
 def _describe(cases: _Cases) -> None:
@@ -247,10 +295,10 @@ def _n_folds(asked: int | None, y: np.ndarray, groups: np.ndarray | None) -> int
 
 
 def _classifier(arguments: argparse.Namespace, X: ImageSequence) -> CNNImageClassifier:
-    axes = len(arguments.image_size)
+    coloured = X._channels != 1
     return CNNImageClassifier(
-        spatial_dims=axes,
-        channel_axis=-1 if X.ndim > axes + 1 else None,
+        spatial_dims=X.ndim - 1 - coloured,
+        channel_axis=-1 if coloured else None,
         max_epochs=arguments.epochs or "auto",
         random_state=arguments.seed,
     )
@@ -283,13 +331,11 @@ def _pipeline(
     arguments: argparse.Namespace, X: ImageSequence, clf: CNNImageClassifier
 ) -> Pipeline:
     """What predicts from file names, without a cache on whoever's disk it comes to."""
-    channels = X.shape[-1] if X.ndim > len(arguments.image_size) + 1 else 1
+    # With its channels, a reader need not be fitted: no file is decoded once more.
     reader = ImageReader(
-        tuple(arguments.image_size),
+        _one_or_all(arguments.image_size),
         window=_window(arguments.window),
-        channels=channels,
-        spacing=arguments.spacing and tuple(arguments.spacing),
+        channels=X._channels,
+        spacing=_one_or_all(arguments.spacing),
     )
-    # All that fit would find out, without decoding the files once more.
-    reader.channels_ = channels
     return make_pipeline(reader, clf)

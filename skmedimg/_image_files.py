@@ -24,6 +24,10 @@ Reader = Callable[..., Any]
 _BATCH = 32
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _AIR = -1024
+# What `ImageMeta.units` says of values that have no unit.
+_NO_UNIT = (None, "raw", "rescaled", "displayed")
+_NO_MODALITY = (None, "OT", "SC")
+_PROJECTION = ("CR", "DX", "RG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +39,11 @@ class Decoder:
     reader : callable or None
         Gets a path (or the paths of a series) and gives an array, or an array and an
         `ImageMeta`; None is `read_image`.
-    image_size : tuple of int or None
-        Pixels along each spatial axis.
-    spacing : tuple of float or None
-        In mm along each spatial axis; images are then cropped and padded to
-        `image_size` instead of being resized.
+    image_size : tuple of int, int or None
+        Pixels along each spatial axis, or along all of them.
+    spacing : tuple of float, float or None
+        In mm along each spatial axis, or along all; images are then cropped and padded
+        to `image_size` instead of being resized.
     window : tuple of float, str or None
         As in `read_image`.
     channels : {1, 3} or None
@@ -53,8 +57,8 @@ class Decoder:
     """
 
     reader: Reader | None = None
-    image_size: tuple[int, ...] | None = None
-    spacing: tuple[float, ...] | None = None
+    image_size: tuple[int, ...] | int | None = None
+    spacing: tuple[float, ...] | float | None = None
     window: tuple[float, float] | str | None = None
     channels: int | None = None
     interpolation: str = "linear"
@@ -70,13 +74,39 @@ class Decoder:
         if self.spacing is not None:
             pixels = self._respaced(pixels, meta)
         elif self.image_size is not None:
-            self._check_axes("image_size", self.image_size, pixels)
-            pixels = self._resized(pixels, self.image_size)
+            size = _for_axes("image_size", self.image_size, pixels)
+            pixels = self._resized(pixels, size)
         return pixels, meta
+
+    def attempt(self, item: Item) -> "tuple[Record, np.ndarray | None]":
+        """What came of a file, and its pixels; None where it cannot be read."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                pixels, meta = self(item)
+            except (InvalidImageError, OSError) as error:
+                return Record(failure=cause(error, item)), None
+            except ValueError as error:  # a window that does not fit this file
+                raise self._named(error, item) from error
+        return Record(
+            shape=pixels.shape,
+            dtype=pixels.dtype.str,
+            patient=meta.patient if meta and self.patients else None,
+            notes=tuple(_nameless(str(w.message), item) for w in caught),
+            units=meta.units if meta else None,
+            modality=meta.modality if meta else None,
+        ), pixels
 
     def name(self, item: Item) -> str:
         """Path below the root, with the first file standing for a series."""
         return relative_to(self.root, item[0] if isinstance(item, tuple) else item)
+
+    def _named(self, error: ValueError, item: Item) -> ValueError:
+        """The same with the file's folders, where it names the file."""
+        message = str(error)
+        if isinstance(item, tuple) or not message.startswith(f"{item.name}: "):
+            return error
+        return ValueError(self.name(item) + message.removeprefix(item.name))
 
     def _read(self, item: Item) -> tuple[np.ndarray, ImageMeta | None]:
         if self.reader is None:
@@ -109,18 +139,18 @@ class Decoder:
             raise InvalidImageError(
                 "does not say its spacing in mm; leave spacing out and set image_size."
             )
-        self._check_axes("spacing", self.spacing, pixels)
-        ratios = np.array(have, float) / self.spacing
+        spacing = _for_axes("spacing", self.spacing, pixels)
+        ratios = np.array(have, float) / spacing
         size = np.maximum(1, np.rint(pixels.shape[1:] * ratios)).astype(int)
         pixels = self._resized(pixels, tuple(size.tolist()))
         if self.image_size is None:
             return pixels
-        self._check_axes("image_size", self.image_size, pixels)
+        framed = _for_axes("image_size", self.image_size, pixels)
         if self.interpolation == "nearest":
             outside = 0
         else:
             outside = _AIR if meta and meta.units == "HU" else pixels.min()
-        return _centred(pixels, self.image_size, outside)
+        return _centred(pixels, framed, outside)
 
     def _resized(self, pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         if pixels.shape[1:] == size:
@@ -136,12 +166,18 @@ class Decoder:
 
         return resize(pixels[np.newaxis], size)[0]
 
-    def _check_axes(self, name: str, value: Sequence[Any], pixels: np.ndarray) -> None:
-        if len(value) != pixels.ndim - 1:
-            raise InvalidImageError(
-                f"has {pixels.ndim - 1} spatial axes {pixels.shape[1:]}, but "
-                f"{name}={value} has {len(value)} entries."
-            )
+
+def _for_axes(name: str, value: Any, pixels: np.ndarray) -> tuple[Any, ...]:
+    """A number for each spatial axis of an image of shape (C, *spatial)."""
+    axes = pixels.ndim - 1
+    if not isinstance(value, tuple):
+        return (value,) * axes
+    if len(value) != axes:
+        raise InvalidImageError(
+            f"has {axes} spatial axes {pixels.shape[1:]}, but {name}={value} has "
+            f"{len(value)} entries."
+        )
+    return value
 
 
 def _channels_first(array: np.ndarray, meta: ImageMeta | None) -> np.ndarray:
@@ -221,6 +257,8 @@ class Record:
         Why it could not be read.
     notes : tuple of str
         What was warned about.
+    units, modality : str or None
+        As in `ImageMeta`.
     """
 
     shape: tuple[int, ...] = ()
@@ -228,6 +266,17 @@ class Record:
     patient: str | None = None
     failure: str | None = None
     notes: tuple[str, ...] = field(default=(), repr=False)
+    units: str | None = None
+    modality: str | None = None
+
+    @property
+    def scale(self) -> str:
+        """What its values are, in words that follow a number of files."""
+        if self.units not in _NO_UNIT:
+            return f"in {self.units}"
+        modality = "projection X-ray" if self.modality in _PROJECTION else self.modality
+        kind = "" if modality in _NO_MODALITY else f"of {modality} "
+        return f"{kind}without a unit"
 
 
 def survey(
@@ -266,7 +315,7 @@ def survey(
         for i in starts
     )
     records = [record for batch in batches for record in batch]
-    _repeat_warnings(items, records, decoder)
+    repeat_warnings(items, records, decoder)
     return records
 
 
@@ -298,33 +347,19 @@ def _decode_batch(
 ) -> list[Record]:
     if part is None:
         with keyed(key):
-            return [_decode(decoder, item)[0] for item in items]
+            return [decoder.attempt(item)[0] for item in items]
     records = []
     with keyed(key), create_private(part) as file:
         for item in items:
-            record, pixels = _decode(decoder, item)
+            record, pixels = decoder.attempt(item)
             records.append(record)
             if pixels is not None:
                 file.write(np.ascontiguousarray(pixels).data)
     return records
 
 
-def _decode(decoder: Decoder, item: Item) -> tuple[Record, np.ndarray | None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            pixels, meta = decoder(item)
-        except (InvalidImageError, OSError) as error:
-            return Record(failure=_cause(error, item)), None
-    return Record(
-        shape=pixels.shape,
-        dtype=pixels.dtype.str,
-        patient=meta.patient if meta and decoder.patients else None,
-        notes=tuple(_nameless(str(w.message), item) for w in caught),
-    ), pixels
-
-
-def _cause(error: Exception, item: Item) -> str:
+def cause(error: Exception, item: Item) -> str:
+    """Why a file cannot be read, without its name."""
     if isinstance(error, OSError):
         return f"cannot be opened: {error.strerror}"
     return _nameless(str(error), item)
@@ -337,7 +372,7 @@ def _nameless(message: str, item: Item) -> str:
     return message.removeprefix(item.name).lstrip(": ")
 
 
-def _repeat_warnings(
+def repeat_warnings(
     items: Sequence[Item], records: Sequence[Record], decoder: Decoder
 ) -> None:
     """Say once what was warned of file by file, in whatever process."""
@@ -350,6 +385,42 @@ def _repeat_warnings(
     for note, count in said.items():
         which = first[note] + (f" and {count - 1} more" if count > 1 else "")
         warnings.warn(f"{which}: {note}", UserWarning, stacklevel=5)
+
+
+def warn_of_scales(records: Sequence[Record], names: Sequence[str]) -> None:
+    """Say where files of one array hold values that cannot be compared.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of files that could be read, from this time or from a cache.
+    names : sequence of str
+        Of these files.
+    """
+    counts = Counter(record.scale for record in records)
+    first: dict[str, str] = {}
+    for record, name in zip(records, names, strict=True):
+        first.setdefault(record.scale, name)
+        first.setdefault(record.dtype[1:], name)
+    # Volumes of MR differ from scan to scan whatever their dtype.
+    others = ("u2",) if len(records[0].shape) > 3 else ("u2", "f4", "f8")
+    wide = next((kind for kind in others if kind in first), None)
+    if len(counts) > 1:
+        each = [f"{n} {scale} ({first[scale]})" for scale, n in counts.most_common()]
+        seen = f"of {len(records)} files, {', '.join(each)}"
+    elif wide is not None and "u1" in first:
+        bits = "16" if wide == "u2" else "floating-point values"
+        seen = f"some images have 8 bits ({first['u1']}) and some {bits} "
+        seen += f"({first[wide]})"
+    else:
+        return
+    warnings.warn(
+        f"{seen}: values are on different scales and are left so. A network may tell "
+        "the sources apart by them: pass files of one kind, or a reader= that makes "
+        "them alike.",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 @dataclass(frozen=True)
@@ -412,15 +483,6 @@ class Form:
                 f"{names[other]} {counts[other]}. Only grey and RGB can be mixed."
             )
         dtypes = {np.dtype(record.dtype) for record in records}
-        if {np.dtype("u1"), np.dtype("u2")} <= dtypes:
-            eight = next(i for i, r in enumerate(records) if r.dtype.endswith("u1"))
-            wide = next(i for i, r in enumerate(records) if r.dtype.endswith("u2"))
-            warnings.warn(
-                f"some images have 8 bits ({names[eight]}) and some 16 "
-                f"({names[wide]}): values are on different scales and are left so.",
-                UserWarning,
-                stacklevel=4,
-            )
         return cls(sizes[0], max(counts), np.result_type(*dtypes))
 
     def fit(self, pixels: np.ndarray) -> np.ndarray:
@@ -469,8 +531,8 @@ class ImageFiles:
         try:
             pixels, _ = self.decoder(item)
         except (InvalidImageError, OSError) as error:
-            name, cause = self.decoder.name(item), _cause(error, item)
-            raise InvalidImageError(f"{name}: {cause}") from error
+            name = self.decoder.name(item)
+            raise InvalidImageError(f"{name}: {cause(error, item)}") from error
         if pixels.shape[1:] != self.form.size:
             raise InvalidImageError(
                 f"{self.decoder.name(item)}: has {_by(pixels.shape[1:])} pixels now, "

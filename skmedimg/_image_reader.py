@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skmedimg.io import ImageSequence
+from skmedimg._image_files import Decoder
+from skmedimg._sequence import ImageSequence, axis_numbers
 
 
 class ImageReader(TransformerMixin, BaseEstimator):
@@ -18,16 +20,17 @@ class ImageReader(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    image_size : sequence of int
-        Pixels along each spatial axis that images are resized to, antialiased.
+    image_size : int or sequence of int
+        Pixels along each spatial axis, or along all, that images are resized to,
+        antialiased.
     window : (centre, width) or str, default=None
         Window, or the name of one for CT; values become 0 to 1.
     channels : {1, 3}, default=None
         1 makes colour grey by its luma, 3 repeats grey; None takes 3 if any file seen
         at fit is in colour, else 1.
-    spacing : sequence of float, default=None
-        Distance of pixels along each spatial axis, in mm, that images are resampled to
-        before they are cropped or padded to `image_size`.
+    spacing : float or sequence of float, default=None
+        Distance of pixels along each spatial axis, or along all, in mm, that images are
+        resampled to before they are cropped or padded to `image_size`.
     groups : "patient", default=None
         Whether the images carry the pseudonym of the patient of each file (DICOM), so
         that early stopping keeps patients apart.
@@ -56,10 +59,10 @@ class ImageReader(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "image_size": ["array-like"],
+        "image_size": [Integral, "array-like"],
         "window": [str, "array-like", None],
         "channels": [Options(int, {1, 3}), None],
-        "spacing": ["array-like", None],
+        "spacing": [Real, "array-like", None],
         "groups": [StrOptions({"patient"}), None],
         "cache": ["boolean", str, os.PathLike, None],
         "n_jobs": [Integral, None],
@@ -67,11 +70,11 @@ class ImageReader(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        image_size: Sequence[int],
+        image_size: int | Sequence[int],
         window: tuple[float, float] | str | None = None,
         channels: int | None = None,
         *,
-        spacing: Sequence[float] | None = None,
+        spacing: float | Sequence[float] | None = None,
         groups: str | None = None,
         cache: bool | str | os.PathLike[str] | None = None,
         n_jobs: int | None = None,
@@ -126,7 +129,8 @@ class ImageReader(TransformerMixin, BaseEstimator):
             Lazy, channels last where there are several.
         """
         images = self._read(X, self.channels)
-        self.channels_ = 1 if images.ndim == 1 + len(self.image_size) else 3
+        assert images._channels is not None
+        self.channels_ = images._channels
         return images
 
     def transform(self, X: Any) -> ImageSequence:
@@ -150,7 +154,35 @@ class ImageReader(TransformerMixin, BaseEstimator):
             If X holds no file names.
         """
         check_is_fitted(self)
-        return self._read(X, self.channels_)
+        return self._read(X, self._channels())
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # Which channels there are is all that fit finds out.
+        return self.channels is not None or hasattr(self, "channels_")
+
+    def _channels(self) -> int | None:
+        return getattr(self, "channels_", self.channels)
+
+    def decoder(self, root: Path | None) -> Decoder:
+        """What is done to each file, for who must go on after a damaged one.
+
+        Parameters
+        ----------
+        root : Path or None
+            Folder that messages name files from.
+
+        Returns
+        -------
+        Decoder
+            With the channels of fit.
+        """
+        return Decoder(
+            image_size=axis_numbers("image_size", self.image_size, int),
+            spacing=axis_numbers("spacing", self.spacing, float),
+            window=self.window,
+            channels=self._channels(),
+            root=root,
+        )
 
     def _read(self, X: Any, channels: int | None) -> ImageSequence:
         return ImageSequence(
@@ -167,6 +199,8 @@ class ImageReader(TransformerMixin, BaseEstimator):
 
 def _file_names(X: Any) -> list[Any]:
     names = np.asarray(X, dtype=object)
+    if names.shape in ((0,), (0, 1)):
+        raise ValueError("X is empty: there is no file to read.")
     if names.ndim == 2 and names.shape[1] == 1:
         names = names[:, 0]
     if names.ndim != 1 or not all(isinstance(x, str | os.PathLike) for x in names):

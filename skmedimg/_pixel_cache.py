@@ -39,6 +39,13 @@ _FULL = (
 )
 
 
+_UNUSABLE = (
+    "the image cache cannot be kept in {}: {}. Pass another folder as cache=, or "
+    "cache=None to keep nothing (skmedimg train: --no-cache), or have the environment "
+    "variable XDG_CACHE_HOME name a folder (Linux)"
+)
+
+
 class CachedPixels:
     """An array of images in a file, read through the memory map of each process.
 
@@ -82,6 +89,8 @@ def cache_folder(cache: bool | str | os.PathLike[str]) -> Path:
     cache : True or path
         As in `ImageSequence`.
     """
+    if not isinstance(cache, bool | str | os.PathLike):
+        raise TypeError(f"cache={cache!r}: pass True, or a folder.")
     if not isinstance(cache, bool):
         return Path(cache).absolute()
     home = Path.home()
@@ -125,12 +134,17 @@ def cached(
     pixels : CachedPixels or None
         Those that can be read; None if some cannot, and `skip` is False.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(folder)
     place = folder / _key(items, decoder, n_jobs)
     found = _open(place)
     if found is None:
         sweep_drafts(folder)
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))  # mode 0700
+        try:
+            draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))  # mode 0700
+        except PermissionError as error:
+            raise PermissionError(
+                error.errno, _UNUSABLE.format(folder, "it cannot be written")
+            ) from error
         try:
             records = survey(items, decoder, n_jobs, draft)
             if not skip and any(record.failure for record in records):
@@ -150,6 +164,19 @@ def cached(
     if not skip and any(record.failure for record in records):
         return records, None
     return records, pixels
+
+
+def _make_folder(folder: Path) -> None:
+    """See that caches can be made in it."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cause = None if os.access(folder, os.R_OK | os.X_OK) else errno.EACCES
+    except FileExistsError:
+        cause = errno.ENOTDIR
+    except OSError as error:
+        cause = error.errno or errno.EIO
+    if cause is not None:
+        raise OSError(cause, _UNUSABLE.format(folder, os.strerror(cause).lower()))
 
 
 def _open(place: Path) -> tuple[list[Record], CachedPixels] | None:
@@ -210,6 +237,7 @@ def _key(items: Sequence[Item], decoder: Decoder, n_jobs: int | None) -> str:
     )
     settings = (
         skmedimg.__version__,
+        [one.name for one in fields(Record)],
         _identity(decoder.reader) if decoder.reader else None,
         decoder.image_size,
         decoder.spacing,

@@ -1,5 +1,6 @@
 """The lazy array of many images, from memory or from files."""
 
+import math
 import os
 import sys
 import warnings
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from skmedimg._image_files import Item, Record
 
+_NUMBER = int | float | np.integer | np.floating
 _LOST_GROUPS = (
     "this step turns an ImageSequence with groups into a plain array, which has none: "
     "from here on, images of one patient may fall on both sides of an internal split. "
@@ -53,13 +55,13 @@ class ImageSequence:
         Gets a path and gives an array of shape (H, W), (H, W, C), (D, H, W) or
         (D, H, W, C), or the array and an `ImageMeta`. None is `read_image`;
         `read_dicom_series` makes a volume of each folder in `source`.
-    image_size : tuple of int, default=None
-        Pixels along each spatial axis that images are resized to, antialiased. Needed
-        where they differ in size.
-    spacing : tuple of float, default=None
-        Distance of neighbouring pixels along each spatial axis, in mm, that images are
-        resampled to; they are then cropped or padded about their centre to
-        `image_size`, with −1024 where values are in HU and the lowest value elsewhere.
+    image_size : int or tuple of int, default=None
+        Pixels along each spatial axis, or along all, that images are resized to,
+        antialiased. Needed where they differ in size.
+    spacing : float or tuple of float, default=None
+        Distance of neighbouring pixels along each spatial axis, or along all, in mm,
+        that images are resampled to; they are then cropped or padded about their centre
+        to `image_size`, with −1024 where values are in HU, else with the lowest value.
     window : tuple of float or str, default=None
         Window (centre, width) or a name of `list_windows`; values become 0 to 1.
     channels : {1, 3}, default=None
@@ -85,6 +87,8 @@ class ImageSequence:
         (n, …), with channels last where it was made from files.
     dtype : numpy.dtype
         Of the pixels.
+    size, nbytes : int
+        Values, and bytes, that all images have together.
     groups : ndarray of shape (n,) or None
         Group of each image.
     kept_ : ndarray of shape (n,)
@@ -104,6 +108,9 @@ class ImageSequence:
 
     Warns
     -----
+    UserWarning
+        If files hold values on different scales, such as CT in HU beside MR; with the
+        number of each.
     UserWarning
         If a step of scikit-learn turns it into a plain array and it has groups, which
         are lost; `to_numpy` says that this is meant.
@@ -134,8 +141,8 @@ class ImageSequence:
         groups: Any = None,
         *,
         reader: Callable[..., Any] | None = None,
-        image_size: Sequence[int] | None = None,
-        spacing: Sequence[float] | None = None,
+        image_size: int | Sequence[int] | None = None,
+        spacing: float | Sequence[float] | None = None,
         window: tuple[float, float] | str | None = None,
         channels: int | None = None,
         interpolation: str = "linear",
@@ -150,6 +157,7 @@ class ImageSequence:
             _check_array(source, any(option is not None for option in options))
             self._source = source
             self._skipped: list[tuple[str, str]] = []
+            self._channels: int | None = None
             self.kept_ = np.arange(int(source.shape[0]))
             self.groups = _check_groups(groups, len(self.kept_))
         else:
@@ -158,8 +166,8 @@ class ImageSequence:
             _check_options(groups, channels, interpolation, on_error)
             decoder = Decoder(
                 reader=reader,
-                image_size=_numbers("image_size", image_size, int),
-                spacing=_numbers("spacing", spacing, float),
+                image_size=axis_numbers("image_size", image_size, int),
+                spacing=axis_numbers("spacing", spacing, float),
                 window=window,
                 channels=channels,
                 interpolation=interpolation,
@@ -181,7 +189,7 @@ class ImageSequence:
         n_jobs: int | None,
     ) -> None:
         """Decode or find the files, and keep what belongs to those that can be read."""
-        from skmedimg._image_files import Form, ImageFiles, survey
+        from skmedimg._image_files import Form, ImageFiles, survey, warn_of_scales
 
         if not decoder.patients:
             groups = _check_groups(groups, len(items))
@@ -195,6 +203,8 @@ class ImageSequence:
             folder = cache_folder(cache)
             records, source = cached(folder, items, decoder, skip=skip, n_jobs=n_jobs)
         kept, self._skipped = _sort_out(names, records, skip)
+        if decoder.interpolation != "nearest":  # masks have no scale
+            warn_of_scales([records[i] for i in kept], [names[i] for i in kept])
         if source is None:
             form = Form.of([records[i] for i in kept], [names[i] for i in kept])
             source = ImageFiles([items[i] for i in kept], decoder, form)
@@ -203,6 +213,7 @@ class ImageSequence:
         elif groups is not None:
             groups = groups[kept]
         self._source, self.kept_, self.groups = source, kept, groups
+        self._channels = max(records[i].shape[0] for i in kept)
 
     @classmethod
     def from_array(cls, X: Any, *, groups: Any = None) -> "ImageSequence":
@@ -263,6 +274,16 @@ class ImageSequence:
         return np.dtype(self._source.dtype)
 
     @property
+    def size(self) -> int:
+        """Number of values of all images."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to_numpy` takes."""
+        return self.size * self.dtype.itemsize
+
+    @property
     def skipped_(self) -> "pd.DataFrame":
         """Files that were left out, and why."""
         import pandas as pd
@@ -282,6 +303,8 @@ class ImageSequence:
                 )
             key = key[0]
         if isinstance(key, int | np.integer):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"index {key}: there are {len(self)} images.")
             return self._read(self._index[key : key + 1 or None])[0]
         part = shallow_copy(self)
         key = key if isinstance(key, slice) else np.asarray(key)
@@ -403,11 +426,13 @@ def _items(source: Any) -> "list[Item] | None":
     # An array-like's shape, not its first entries: those would be read from disk.
     if len(getattr(source, "shape", (0,))) != 1 or not hasattr(source, "__len__"):
         return None
-    entries = list(source) if len(source) else []
-    if entries and all(isinstance(entry, str | os.PathLike) for entry in entries):
+    entries = list(source)
+    if not entries:
+        raise ValueError("source is empty: it holds no file.")
+    if all(isinstance(entry, str | os.PathLike) for entry in entries):
         return [Path(entry) for entry in entries]
     paths = (str, os.PathLike)
-    if entries and all(
+    if all(
         isinstance(entry, tuple) and entry and all(isinstance(p, paths) for p in entry)
         for entry in entries
     ):
@@ -442,17 +467,21 @@ def _check_options(
             raise ValueError(f"{name}={value!r}: choose from {allowed}.")
 
 
-def _numbers(name: str, value: Any, kind: type) -> Any:
-    """Tuple of two or three positive numbers, or None."""
+def axis_numbers(name: str, value: Any, kind: type) -> Any:
+    """A positive number for all spatial axes, a tuple of two or three, or None."""
     if value is None:
         return None
-    numbers = tuple(kind(v) for v in value) if np.ndim(value) == 1 else ()
-    if len(numbers) not in (2, 3) or min(numbers) <= 0:
+    entries = value if np.ndim(value) == 1 else (value,)
+    if (np.ndim(value) == 1 and len(value) not in (2, 3)) or not all(
+        isinstance(v, _NUMBER) and 0 < v < np.inf and kind(v) == v for v in entries
+    ):
+        what = "whole number" if kind is int else "number"
         raise ValueError(
-            f"{name}={value!r}: pass a positive number for each spatial axis, two for "
-            "images and three for volumes."
+            f"{name}={value!r}: pass a positive {what} for all spatial axes, or one "
+            "for each, two for images and three for volumes."
         )
-    return numbers
+    numbers = tuple(kind(v) for v in entries)
+    return numbers if np.ndim(value) == 1 else numbers[0]
 
 
 def _check_groups(groups: Any, n: int) -> np.ndarray | None:

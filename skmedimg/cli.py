@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import skmedimg
+from skmedimg._command_words import in_options
 
 _FOR_ALL = """\
 Research software, not a medical device. Nothing is sent anywhere. Exit status: 0, or 2
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say_warning
+            warnings.showwarning = _WarningsOnce()
             status = arguments.run(arguments)
         sys.stdout.flush()  # else a closed pipe is found out when nobody can catch it
         return status
@@ -101,13 +102,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
-        print(f"skmedimg: {text}", file=sys.stderr)
+        print(f"skmedimg: {in_options(text)}", file=sys.stderr)
         return 2
 
 
-def _say_warning(message: Any, *_: Any, **__: Any) -> None:
+class _WarningsOnce:
     """Without the line of code, which says nothing to who does not write any."""
-    print(f"skmedimg: warning: {message}", file=sys.stderr)
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, message: Any, *_: Any, **__: Any) -> None:
+        if str(message) not in self._said:
+            self._said.add(str(message))
+            text = in_options(str(message))
+            print(f"skmedimg: warning: {text}", file=sys.stderr)
 
 
 def _close_stdout() -> None:
@@ -204,7 +213,7 @@ def _add_labels(group: Any) -> None:
         type=_pattern,
         metavar="REGEX",
         help="the same for the patient, or the word header for the patient that DICOM "
-        "files name (default: header with --label and DICOM, else not known)",
+        "files name (default: header where all files are DICOM, else not known)",
     )
     group.add_argument("--path-column", metavar="NAME", help="table: the file")
     group.add_argument("--label-column", metavar="NAME", help="table: the class")
@@ -229,16 +238,16 @@ def _add_reading(group: Any) -> None:
         nargs="+",
         default=[128, 128],
         metavar="N",
-        help="pixels that images are resized to, as H W or, for volumes, D H W "
-        "(default: 128 128)",
+        help="pixels that images are resized to, as H W or, for volumes, D H W, or one "
+        "number for all axes (default: 128 128)",
     )
     group.add_argument(
         "--spacing",
         type=float,
         nargs="+",
         metavar="MM",
-        help="resample to these distances of pixels, as H W or D H W, then crop or pad "
-        "to --image-size",
+        help="resample to these distances of pixels, as H W or D H W, or one for all, "
+        "then crop or pad to --image-size",
     )
     group.add_argument(
         "--window",

@@ -120,3 +120,29 @@ def test_a_full_disk_says_what_makes_room(make, monkeypatch):
     monkeypatch.setattr("skmedimg._pixel_cache._fill", full)
     with pytest.raises(OSError, match=r"does not fit.*clear_cache\(\)"):
         make(2)
+
+
+def test_arguments_that_are_mixed_up(tmp_path):
+    with pytest.raises(TypeError, match=r"unused_days='a': .* is cache="):
+        clear_cache("a")
+    for call in (lambda: list_cache(7), lambda: clear_cache(cache=None)):
+        with pytest.raises(TypeError, match="pass True, or a folder"):
+            call()
+
+
+def test_a_folder_that_cannot_be_used_says_the_way_out(make, tmp_path, monkeypatch):
+    way = r"cache=None .*--no-cache.*XDG_CACHE_HOME"
+    (tmp_path / "file").write_text("mine")
+    for folder in ("file", "file/below"):
+        with pytest.raises(NotADirectoryError, match=f"{folder}: not a dir.*{way}"):
+            make(2, folder=folder)
+
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("skmedimg._pixel_cache.tempfile.mkdtemp", refuse)
+    with pytest.raises(PermissionError, match=f"cannot be written.*{way}"):
+        make(2)
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(PermissionError, match=f"permission denied.*{way}"):
+        make(2)

@@ -1,10 +1,12 @@
 """The command line, and what importing the package loads."""
 
 import csv
+import dataclasses
 import io
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import joblib
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from skmedimg import CNNImageClassifier
+from skmedimg._command_predict import _labels
 from skmedimg._privacy import find_identifying, pseudonym
 from skmedimg.cli import main
 
@@ -193,7 +197,7 @@ def folder(tmp_path):
     return make_images(tmp_path / "xrays")
 
 
-SMALL = ["--image-size", "16", "16", "--epochs", "12"]
+SMALL = ["--image-size", "16", "--epochs", "12"]
 PATIENT = ["--patient", r"(MRN\d+)_"]
 
 
@@ -287,7 +291,47 @@ def test_predict_files_and_folders(trained, capsys):
     assert main(["predict", str(model), *words]) == 0
     paths = [row["path"] for row in rows_of(capsys.readouterr().out)]
     assert paths[:2] == ["sick/MRN677_13.png", "healthy/MRN677_12.png"]
-    assert len(paths) == 4  # each once
+    assert paths[-1] == paths[0]
+    assert len(paths) == 5  # as often as given
+
+
+def test_predict_runs_the_network_once_and_warns_once(
+    trained, tmp_path, capsys, monkeypatch
+):
+    root, model, _ = trained
+    calls = []
+    original = CNNImageClassifier._logits
+
+    def counted(self, X):
+        calls.append(len(X))
+        return original(self, X)
+
+    monkeypatch.setattr(CNNImageClassifier, "_logits", counted)
+    monkeypatch.setattr("skmedimg._command_predict._BATCH", 2)
+    assert main(["predict", str(model), str(root / "test")]) == 0
+    assert calls == [2, 2, 2]
+    capsys.readouterr()
+    for i in range(6):
+        np.save(tmp_path / f"{i}.npy", np.full((16, 16), 9000.0 + i) + np.eye(16) * i)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["predict", str(model), *map(str, tmp_path.glob("*.npy"))]) == 0
+    assert capsys.readouterr().err.count("X has values from") == 1
+
+
+@pytest.mark.parametrize("classes", ["ab", "abc"])
+def test_predict_and_probabilities_agree_in_ties(trained, classes):
+    _, model, _ = trained
+    rest = joblib.load(model)[1:]
+    clf, logits = rest[-1], np.array([[1e-20], [-1e-20], [0], [3], [-3]], np.float32)
+    if len(classes) == 3:
+        clf._encoding = dataclasses.replace(clf._encoding, classes=np.array(["x"] * 3))
+        logits = np.array([[1, 1, 0], [0, 1, 1], [2, 1, 0]], np.float32)
+    clf.classes_ = np.array(list(classes))
+    clf._logits = lambda X: logits[X]
+    X = np.arange(len(logits))
+    found = _labels(rest, X, rest.predict_proba(X))
+    assert found.tolist() == rest.predict(X).tolist()
 
 
 def test_predict_lists_files_that_cannot_be_read(trained, tmp_path, capsys):
@@ -366,6 +410,29 @@ def test_train_and_predict_dicom(archive, tmp_path, capsys):
     assert rows["LESION_1_bad.dcm"]["error"]
 
 
+@pytest.mark.filterwarnings("ignore:.*different scales")
+def test_class_folders_of_dicom_keep_the_patients_of_headers(archive, tmp_path, capsys):
+    root = tmp_path / "classes"
+    for i in range(8):
+        target = root / "ab"[i % 2] / f"{i}.dcm"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (archive / f"LESION_{i % 2}_{i}.dcm").rename(target)
+    words = ["train", str(root), "--out", str(tmp_path / "m"), "--cv", "2"]
+    words += ["--image-size", "8", "8", "--epochs", "1"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "those of the DICOM headers" in said
+    assert "Patients: 4" in said
+    assert "2 folds with patients kept apart" in said
+    assert main([*words, "--patient", r"\d\.dcm"]) == 0
+    assert "Patients: 8" in capsys.readouterr().out
+    Image.new("L", (8, 8)).save(root / "a" / "x.png")
+    assert main([*words[:-2], "--epochs", "1", "--cv", "0"]) == 0
+    captured = capsys.readouterr()
+    assert "1 of 9 files are no DICOM or name none" in captured.err
+    assert "is not known" in captured.out
+
+
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
 def test_train_on_a_table(folder, tmp_path, capsys, kind):
     paths = sorted(folder.rglob("*.png"))
@@ -405,7 +472,7 @@ def test_train_on_volumes(tmp_path, capsys):
         nibabel.Nifti1Image(array, np.eye(4)).to_filename(path)
     words = ["train", str(tmp_path / "volumes"), "--label", r"c(\d)_", "--epochs", "1"]
     words += ["--out", str(tmp_path / "model.joblib"), "--cv", "0"]
-    assert main([*words, "--image-size", "9", "9", "9"]) == 0
+    assert main([*words, "--image-size", "9"]) == 0
     said = capsys.readouterr().out
     assert "6 images to learn from, 9 x 9 x 9" in said
     assert "is not known" in said  # whose images they are
@@ -449,6 +516,38 @@ def test_train_on_what_it_cannot_take(folder, tmp_path, capsys):
         out = ["--out", str(tmp_path / "m"), "--image-size", "8", "8"]
         assert main(["train", str(source), *out, *words]) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", ["0.0 1.0", "0 1"])
+def test_whole_numbers_are_classes(folder, tmp_path, capsys, labels):
+    paths = sorted((folder / "train").rglob("*.png"))
+    rows = [f"{p.name},{labels.split()[p.parent.name == 'sick']}" for p in paths]
+    table = folder / "t.csv"
+    words = ["train", str(table), "--out", str(tmp_path / "m"), "--cv", "0"]
+    words += ["--path-column", "file", "--label-column", "y", "--image-size", "8"]
+    words += ["--epochs", "1"]
+    table.write_text("file,y\n" + "\n".join(rows) + "\n")
+    assert main(words) == 0
+    assert "0 6, 1 6" in capsys.readouterr().out
+    table.write_text("file,y\n" + "\n".join([*rows, f"{paths[0].name},"]) + "\n")
+    assert main(words) == 2
+    assert "frame" not in capsys.readouterr().err
+
+
+def test_messages_name_options_and_paths_below_the_folder(folder, tmp_path, capsys):
+    words = ["train", str(folder), "--out", str(tmp_path / "m"), *PATIENT]
+    assert main([*words, "--window", "lung"]) == 2
+    said = capsys.readouterr().err
+    assert "test/healthy/MRN677_12.png: --window lung is for CT" in said
+    assert "--window -600 1500" in said
+    assert main([*words, "--image-size", "9", "9", "9"]) == 2
+    said = capsys.readouterr().err
+    assert "--image-size 9 9 9 has 3 entries" in said
+    assert "--on-error skip leaves" in said
+    assert main([*words[:-1], "header"]) == 2
+    assert "--patient header" in capsys.readouterr().err
+    assert main([*words[:-1], r"(Q\d+)"]) == 2
+    assert r"--patient '(Q\d+)' finds nothing" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("default")

@@ -99,6 +99,33 @@ def test_noncommercial_licences_want_consent(archive, client, tmp_path):
     assert len(everything.images) == 6
 
 
+def test_licences_that_are_not_known_want_consent_too(archive, client, tmp_path):
+    blank = archive.assign(licence=["CC BY 4.0", None, float("nan")], doi=[None] * 3)
+    assert "unknown (2 series)" in fetch_idc(blank, dry_run=True).DESCR
+    with pytest.raises(ValueError, match=r"2 of 3 series are licensed unknown"):
+        fetch_idc(blank, data_home=tmp_path)
+    assert client.orders == []
+    params = {"accept_noncommercial": True, "data_home": tmp_path}
+    data = fetch_idc(blank, **params)
+    assert fetch_idc(data.folder / "manifest.csv", **params).licences == data.licences
+
+
+@pytest.mark.parametrize("off", [-4000, 4000])
+def test_sizes_that_the_index_rounds(archive, client, tmp_path, off):
+    """To hundredths of a MB: 30000 bytes are 25000 to 35000."""
+    file = tmp_path / "bucket" / UUID.format(0) / "0.dcm"
+    body = file.read_bytes()
+    file.write_bytes(body + bytes(30_000 + off - len(body)))
+    series = archive[:1].assign(n_bytes=30_000)
+    for _ in range(2):
+        fetch_idc(series, data_home=tmp_path)
+    assert len(client.orders) == 1
+    (tmp_path / "again").mkdir()
+    file.write_bytes(body + bytes(30_000 + 2 * off - len(body)))
+    with pytest.raises(OSError, match="1 of 1 series"):
+        fetch_idc(series, data_home=tmp_path / "again")
+
+
 def test_images_patients_and_the_way_back(archive, client, tmp_path):
     params = {"accept_noncommercial": True, "data_home": tmp_path, "image_size": (4, 6)}
     data = fetch_idc(archive, **params)

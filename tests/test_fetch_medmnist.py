@@ -190,13 +190,23 @@ def test_what_cannot_be_had(tmp_path):
         fetch_medmnist("mnist")
     with pytest.raises(ValueError, match="size=128: nodulemnist3d has 28, 64 pixels"):
         fetch_medmnist("nodulemnist3d", 128)
-    with pytest.raises(ValueError, match="split='val'"):
-        fetch_medmnist("breastmnist", split="val")
+    with pytest.raises(ValueError, match="did you mean 'breastmnist'"):
+        fetch_medmnist("brestmnist")
+    with pytest.raises(ValueError, match="split='dev'"):
+        fetch_medmnist("breastmnist", split="dev")
     with pytest.raises(ValueError, match="data_home"):
         fetch_medmnist("breastmnist", mirror="/mnt/share")
     with pytest.raises(OSError, match=r"is not there.*download_if_missing=True"):
         fetch_medmnist("breastmnist", data_home=tmp_path, download_if_missing=False)
     assert _left(tmp_path) == []
+
+
+@pytest.mark.usefixtures("official")
+def test_names_as_published(server, tmp_path):
+    place = {"data_home": tmp_path, "mirror": server.url}
+    for name, split in (("BreastMNIST", "val"), ("breastmnist", "validation")):
+        assert len(fetch_medmnist(name, split=split, **place).images) == 20
+    assert server.paths == [f"/{NAME}"]
 
 
 @pytest.mark.usefixtures("official")
@@ -279,6 +289,35 @@ def test_a_part_from_another_server_is_not_continued(fetch, server):
     with pytest.raises(OSError, match="are kept"):
         fetch(n_retries=0)
     fetch(mirror=server.url + "/other")
+    assert server.asked == [None, None]
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("size", [None, 150_000])
+def test_a_part_of_wrong_bytes_is_fetched_whole_once_more(
+    fetch, server, tmp_path, size
+):
+    """As a power cut leaves it: of the right size, of zeros."""
+    server.cuts = [150_000]
+    with pytest.raises(OSError, match="are kept"):
+        fetch(n_retries=0)
+    part = tmp_path / "medmnist" / f"{NAME}.part" / "part"
+    part.write_bytes(bytes(size or len(server.body)))
+    server.asked.clear()
+    fetch()
+    assert server.asked[-1] is None
+    assert (tmp_path / "medmnist" / NAME).read_bytes() == server.body
+
+
+@pytest.mark.usefixtures("official")
+@pytest.mark.parametrize("note", ["[1, 2]", "null", "7", '{"size": 3}', "{"])
+def test_a_note_that_says_nothing_is_passed_over(fetch, server, tmp_path, note):
+    server.cuts = [150_000]
+    with pytest.raises(OSError, match="are kept"):
+        fetch(n_retries=0)
+    folder = tmp_path / "medmnist" / f"{NAME}.part"
+    (folder / "part.json").write_text(note)
+    fetch()
     assert server.asked == [None, None]
 
 

@@ -35,6 +35,18 @@ def test_a_pipeline_takes_file_names(files, images, tiny, tmp_path):
     cross_validate(pipe, names, y, cv=2, error_score="raise")
 
 
+def test_one_number_is_for_both_axes(files):
+    names, _ = files
+    assert ImageReader(8).fit(names).transform(names).shape == (40, 8, 8)
+    assert ImageReader(3).fit(names[:2]).channels_ == 1
+    assert ImageReader(3, channels=3).fit(names[:2]).channels_ == 3
+
+
+def test_a_reader_of_known_channels_need_not_be_fitted(files):
+    names, _ = files
+    assert ImageReader(8, channels=3).transform(names).shape == (40, 8, 8, 3)
+
+
 def test_forms_of_file_names(files, images):
     names, _ = files
     reader = ImageReader((10, 10)).fit(names)
@@ -63,3 +75,13 @@ def test_a_reader_reads_files_only(files, images):
         reader.transform(files[0])
     with pytest.raises(ValueError, match="'channels' parameter"):
         ImageReader((10, 10), channels=2).fit(files[0])
+
+
+def test_no_file_names(files, tiny):
+    names, y = files
+    with pytest.raises(ValueError, match="X is empty"):
+        ImageReader(10).fit([])
+    pipe = make_pipeline(ImageReader(10), tiny()).fit(names, y)
+    for nothing in ([], np.empty((0, 1)), pd.Series([], dtype=str)):
+        with pytest.raises(ValueError, match="X is empty"):
+            pipe.predict(nothing)

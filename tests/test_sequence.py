@@ -68,6 +68,26 @@ def test_files_are_an_array(files, tmp_path, cached):
     np.testing.assert_array_equal(again.to_numpy(), GREY[[5, 1]])
 
 
+def test_an_index_beyond_the_end(files):
+    X = ImageSequence(files)
+    for key in (6, -7, np.int64(99)):
+        with pytest.raises(IndexError, match=f"index {key}: there are 6 images"):
+            X[key]
+    assert len(list(X[:2])) == 2
+
+
+def test_size_in_values_and_bytes():
+    X = ImageSequence(GREY.astype(np.float32))
+    assert (X.size, X.nbytes) == (480, 1920)
+    assert (X[:2].size, X[:2].nbytes) == (160, 640)
+
+
+def test_no_files():
+    for nothing in ([], (), np.array([], dtype=str)):
+        with pytest.raises(ValueError, match="source is empty"):
+            ImageSequence(nothing)
+
+
 def test_array_form_takes_no_option_of_files():
     with pytest.raises(TypeError, match="are for files"):
         ImageSequence(GREY, image_size=(4, 4))
@@ -262,6 +282,38 @@ def test_mixed_depths_are_said(files):
     assert X.dtype == np.uint16
 
 
+def test_scales_that_differ_are_counted(write_dicom, files, tmp_path):
+    ct = [
+        write_dicom(
+            name=f"ct{i}.dcm", Modality="CT", RescaleSlope=1, RescaleIntercept=-1024
+        )
+        for i in range(3)
+    ]
+    mr = [write_dicom(name="mr.dcm", Modality="MR")]
+    cache = tmp_path / "cache"
+    said = r"of 4 files, 3 in HU \(ct0.dcm\), 1 of MR without a unit \(mr.dcm\)"
+    for place in (None, cache, cache):  # also where nothing is decoded
+        with pytest.warns(UserWarning, match=said):
+            ImageSequence(ct + mr, cache=place)
+    with pytest.warns(UserWarning, match=r"3 in HU .*, 1 without a unit \(.*0.png\)"):
+        ImageSequence([*ct, files[0]], image_size=(4, 6))
+    np.save(tmp_path / "float.npy", GREY[0] / 255)
+    with pytest.warns(UserWarning, match="8 bits .* and some floating-point values"):
+        ImageSequence([files[0], tmp_path / "float.npy"])
+    ImageSequence(ct)
+    ImageSequence([*ct, *mr], interpolation="nearest")
+    films = [write_dicom(name=f"{kind}.dcm", Modality=kind) for kind in ("CR", "DX")]
+    ImageSequence(films)
+
+
+def test_one_number_is_for_all_axes(files, tmp_path):
+    np.save(tmp_path / "volume.npy", np.zeros((5, 6, 7, 1), np.int16))
+    for size in (4, np.int64(4)):
+        assert ImageSequence(files, image_size=size).shape == (6, 4, 4)
+        volume = ImageSequence([tmp_path / "volume.npy"], image_size=size)
+        assert volume.shape == (1, 4, 4, 4)
+
+
 def test_masks_keep_their_values(tmp_path):
     mask = np.zeros((9, 9), np.uint8)
     mask[2:6, 3:7] = 200
@@ -322,7 +374,13 @@ def test_a_readers_own_error_names_the_file(files):
         ({"channels": 2}, "channels=2"),
         ({"interpolation": "cubic"}, "interpolation='cubic'"),
         ({"on_error": "ignore"}, "on_error='ignore'"),
-        ({"image_size": 8}, "image_size=8"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"image_size": 8.5}, "image_size=8.5: pass a positive whole number"),
+        ({"image_size": (16.5, 16)}, r"image_size=\(16.5, 16\): pass a positive whole"),
+        ({"image_size": (8,)}, "image_size="),
+        ({"image_size": (8, float("nan"))}, "image_size="),
+        ({"image_size": "8"}, "image_size='8'"),
+        ({"spacing": 0.0}, "spacing=0.0"),
         ({"image_size": (0, 4)}, "image_size="),
         ({"groups": [1, 2]}, r"groups has shape \(2,\)"),
         ({"groups": "site"}, "groups='site'"),

@@ -115,7 +115,9 @@ def _md5(path: Path) -> str | None:
         return None
 
 
-def _download(url: str, path: Path, md5: str, transfer: "_Transfer") -> None:
+def _download(
+    url: str, path: Path, md5: str, transfer: "_Transfer", *, again: bool = False
+) -> None:
     """Have pooch verify what the transfer brings, then give it its name."""
     import pooch
 
@@ -128,10 +130,9 @@ def _download(url: str, path: Path, md5: str, transfer: "_Transfer") -> None:
             )
     except ValueError as error:  # the transfer's own errors are OSError
         shutil.rmtree(folder)
-        if transfer.resumed:
+        if transfer.resumed and not again:
             # Its pieces may be of different files: begin again, once.
-            transfer.resumed = False
-            return _download(url, path, md5, transfer)
+            return _download(url, path, md5, transfer, again=True)
         raise OSError(
             f"{path.name} from {_host(url)} is not the file it should be, and was "
             f"removed: {error}"
@@ -176,6 +177,8 @@ class _Transfer:
     def prepare(self) -> None:
         """Make the folder, without what a process left there that was killed."""
         self.folder.mkdir(exist_ok=True)
+        # After a power cut, a part may have its size and not its bytes.
+        self.resumed = self._size() > 0
         for entry in self.folder.iterdir():
             if entry.name not in (self.name, _PART, _NOTE):
                 entry.unlink()
@@ -272,8 +275,9 @@ class _Transfer:
         try:
             note = json.loads((self.folder / _NOTE).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
-            note = {}
-        return note if note.get("source") == _source(url) else {"size": None}
+            note = None
+        known = isinstance(note, dict) and note.get("source") == _source(url)
+        return {"size": None} | note if known else {"size": None}
 
     def _size(self) -> int:
         part = self.folder / _PART

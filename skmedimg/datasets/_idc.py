@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _MANIFEST = "manifest.csv"
 _CLOSED = r"\bNC\b|non-?commercial"  # licences
+_UNKNOWN = "unknown"
+# The index may give sizes in MB of two decimals.
+_STEP = 10_000
 # Columns of a cohort, and where the index of IDC has them.
 _COLUMNS = {
     "collection": "collection_id",
@@ -72,7 +75,8 @@ def fetch_idc(
     dry_run : bool, default=False
         Whether to say what would be downloaded, and to do nothing.
     accept_noncommercial : bool, default=False
-        Whether series under a licence that forbids commercial use are wanted.
+        Whether series under a licence that forbids commercial use, or under one that
+        the index does not name, are wanted.
     max_gigabytes : float, default=10.0
         Larger cohorts are refused; 1 GB is 10^9 bytes.
     data_home : path, default=None
@@ -110,7 +114,8 @@ def fetch_idc(
     Notes
     -----
     A series counts as downloaded when it has the number of files and of bytes that the
-    index gives. A cohort that is there needs neither the network nor, given as a
+    index gives, the bytes to within 5000 where it rounds them to hundredths of a MB.
+    A cohort that is there needs neither the network nor, given as a
     manifest, idc-index. Addresses name a version of a series for good: a manifest
     brings the same files in every later release of the archive.
 
@@ -169,6 +174,7 @@ def _cohort(collection: Any) -> "pd.DataFrame":
     table["n_bytes"] = (table.n_bytes * 1e6).round().astype("int64")
     table["n_files"] = table.n_files.astype("int64")
     table["patient"] = [pseudonym(patient) for patient in table.patient]
+    table["licence"] = _named(table.licence)
     return table[list(_COLUMNS)].assign(
         idc_version=int(index.__version__.partition(".")[0])
     )
@@ -191,7 +197,12 @@ def _check_cohort(table: "pd.DataFrame") -> "pd.DataFrame":
                 f"{wrong.sum()} of {len(table)} rows have no valid {name}; the first "
                 f"is row {wrong.idxmax()}."
             )
-    return table
+    return table.assign(licence=_named(table.licence))
+
+
+def _named(licences: "pd.Series") -> "pd.Series":
+    """Licences, "unknown" where there is none."""
+    return licences.fillna("").astype(str).str.strip().replace("", _UNKNOWN)
 
 
 def _select(
@@ -230,7 +241,9 @@ def _describe(cohort: "pd.DataFrame", folder: Path) -> Bunch:
     if "patient" in cohort.columns:
         patients = f"{cohort.patient.nunique()} patients, "
     counted = ", ".join(f"{name} ({count} series)" for name, count in licences.items())
-    sources = ", ".join(f"https://doi.org/{doi}" for doi in sorted(set(cohort.doi)))
+    sources = ", ".join(
+        f"https://doi.org/{doi}" for doi in sorted(set(cohort.doi.dropna()))
+    )
     versions = ", ".join(f"v{version}" for version in sorted(set(cohort.idc_version)))
     description = (
         f"Imaging Data Commons {versions}, {', '.join(sorted(set(cohort.collection)))}:"
@@ -249,13 +262,15 @@ def _describe(cohort: "pd.DataFrame", folder: Path) -> Bunch:
 
 
 def _check_licences(cohort: "pd.DataFrame", accept_noncommercial: bool) -> None:
-    closed = cohort.licence[cohort.licence.str.contains(_CLOSED, case=False)]
-    if len(closed) and not accept_noncommercial:
-        names = ", ".join(sorted(set(closed)))
+    closed = cohort.licence.str.contains(_CLOSED, case=False)
+    closed |= cohort.licence == _UNKNOWN
+    if closed.any() and not accept_noncommercial:
+        names = sorted(set(cohort.licence[closed]))
         raise ValueError(
-            f"{len(closed)} of {len(cohort)} series are licensed {names}, not for "
-            "commercial use: pass accept_noncommercial=True if that is no matter here, "
-            "or fetch the rest, cohort[~cohort.licence.str.contains('NC')]."
+            f"{closed.sum()} of {len(cohort)} series are licensed {', '.join(names)}, "
+            "not for commercial use as far as is known: pass accept_noncommercial=True "
+            f"if that is no matter here, or fetch the rest, "
+            f"cohort[~cohort.licence.isin({names})]."
         )
 
 
@@ -300,14 +315,21 @@ def _fetch(
 def _lacking(cohort: "pd.DataFrame", folder: Path) -> "pd.DataFrame":
     """Series that are not there with all their files and bytes."""
     whole = []
-    for row in cohort.itertuples():
+    columns = (cohort.series, cohort.n_files, cohort.n_bytes)
+    for series, n_files, n_bytes in zip(*columns, strict=True):
         try:
-            with os.scandir(folder / str(row.series)) as entries:
+            with os.scandir(folder / str(series)) as entries:
                 sizes = [entry.stat().st_size for entry in entries if entry.is_file()]
         except FileNotFoundError:
             sizes = []
-        whole.append(len(sizes) == row.n_files and sum(sizes) == row.n_bytes)
+        off = abs(sum(sizes) - int(n_bytes))
+        whole.append(len(sizes) == n_files and off <= _rounding(int(n_bytes)))
     return cohort[[not one for one in whole]]
+
+
+def _rounding(n_bytes: int) -> int:
+    """By how much a size may be off: exact ones are hardly ever so round."""
+    return _STEP // 2 if n_bytes % _STEP == 0 else 0
 
 
 def _write_manifest(cohort: "pd.DataFrame", folder: Path) -> None:

@@ -1,5 +1,6 @@
 """MedMNIST: eighteen sets of small medical images, one file a set and size."""
 
+import difflib
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from skmedimg.datasets._medmnist_facts import MEDMNIST, MedMNIST
 from skmedimg.exceptions import InvalidImageError
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
+_SPLIT_ALIASES = {"val": "validation"}  # as in the names of the arrays
 _ZENODO = "https://zenodo.org/records/10519652/files"
 
 
@@ -43,12 +45,12 @@ def fetch_medmnist(
     Parameters
     ----------
     name : str
-        The set.
+        The set, in small letters or as published ("BreastMNIST").
     size : {28, 64, 128, 224}, default=28
         Side of the images in pixels; volumes have 28 or 64.
     split : {"train", "validation", "test"}, default=None
-        The official split to load; None loads all and tells them apart in
-        ``Bunch.split``.
+        The official split to load, validation also as "val"; None loads all and tells
+        them apart in ``Bunch.split``.
     data_home : path, default=None
         Folder of downloaded data; the file is in its subfolder ``medmnist``. None is
         the folder that the environment variable SKMEDIMG_DATA names, else
@@ -115,7 +117,9 @@ def fetch_medmnist(
     >>> X.shape, y.shape  # doctest: +SKIP
     ((546, 28, 28), (546,))
     """
+    name = name.lower()
     facts = _facts(name, size)
+    split = split and _SPLIT_ALIASES.get(split, split)
     _check_split(split)
     file_name = f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
     path = data_folder(data_home, "medmnist") / file_name
@@ -260,7 +264,9 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
 
 def _facts(name: str, size: int) -> MedMNIST:
     if name not in MEDMNIST:
-        raise ValueError(f"name={name!r}: choose from {', '.join(MEDMNIST)}.")
+        close = difflib.get_close_matches(name, MEDMNIST, 1, 0.8)
+        hint = f"did you mean {close[0]!r}? There is" if close else "choose from"
+        raise ValueError(f"name={name!r}: {hint} {', '.join(MEDMNIST)}.")
     facts = MEDMNIST[name]
     if size not in facts.md5:
         raise ValueError(
