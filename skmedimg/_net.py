@@ -321,23 +321,27 @@ class ImageNet(NeuralNetClassifier):
         start_state = self._snapshot() if training else {}
         self._set_training(training)
         listeners = self._batch_listeners()
-        losses, sizes, correct = [], [], []
-        for batch in iterator:
+        # In place: a small tensor kept from each step would pin the memory between
+        # them, a gigabyte after ten thousand steps.
+        losses = torch.zeros(iterator.n_batches, device=self.device)
+        correct = torch.zeros(2, device=self.device)
+        sizes = []
+        for step, batch in enumerate(iterator):
             if listeners:
                 pair = batch[:2]
                 self.notify("on_batch_begin", batch=pair, training=training)
             loss, y_pred = step_fn(batch)
-            losses.append(loss)
+            losses[step] = loss
             sizes.append(len(batch[0]))
             if not training:
-                correct.append(self._correct(y_pred, batch))
+                correct += self._correct(y_pred, batch)
             if listeners:
-                step = {"loss": loss, "y_pred": y_pred}
-                self.notify("on_batch_end", batch=pair, training=training, **step)
+                seen = {"loss": loss, "y_pred": y_pred}
+                self.notify("on_batch_end", batch=pair, training=training, **seen)
         if training:
             # The loss does not tell what its last step did to the weights.
             losses[-1] = losses[-1].where(self._finite(), math.nan)
-        values = torch.stack(losses).cpu().double().numpy()
+        values = losses.cpu().double().numpy()
         if not np.isfinite(values).all():
             self._stop_at(int(np.argmin(np.isfinite(values))), start_state)
         loss = float(np.average(values, weights=sizes))
@@ -349,8 +353,8 @@ class ImageNet(NeuralNetClassifier):
         best = all(loss < value for value in before)
         self.history.record(f"{prefix}_loss", loss)
         self.history.record(f"{prefix}_loss_best", best)
-        if correct:
-            hits = torch.stack(correct).sum(0).cpu().double().numpy()
+        if not training:
+            hits = correct.cpu().double().numpy()
             self.history.record(f"{prefix}_acc", float(hits[0] / hits[1]))
 
     def train_step(self, batch: Any, **_: Any) -> tuple[torch.Tensor, torch.Tensor]:
