@@ -511,7 +511,7 @@ def _sort_out(
         if len(failed) > 1:
             more = f" {len(failed)} of {len(records)} files cannot be read."
         hint = "" if skip else " on_error='skip' leaves such files out, with a table."
-        raise InvalidImageError(f"{name}: {reason}{more}{hint}")
+        raise InvalidImageError(f"{name}: {reason.rstrip('.')}.{more}{hint}")
     kept = [i for i, record in enumerate(records) if record.failure is None]
     return np.array(kept, dtype=np.intp), failed
 
