@@ -176,8 +176,8 @@ class ImageSequence:
             )
             self._open(items, decoder, groups, cache, on_error == "skip", n_jobs)
         self._index = np.arange(len(self.kept_))
-        self._all_kept = self.kept_
         self._n_made_from = len(self.kept_) + len(self._skipped)
+        self._lost = np.setdiff1d(np.arange(self._n_made_from), self.kept_)
 
     def _open(
         self,
@@ -304,7 +304,9 @@ class ImageSequence:
             key = key[0]
         if isinstance(key, int | np.integer):
             if not -len(self) <= key < len(self):
-                raise IndexError(f"index {key}: there are {len(self)} images.")
+                raise IndexError(
+                    f"index {key} is out of bounds: there are {len(self)} images."
+                )
             return self._read(self._index[key : key + 1 or None])[0]
         part = shallow_copy(self)
         key = key if isinstance(key, slice) else np.asarray(key)

@@ -125,8 +125,8 @@ class HeldOut(BaseCrossValidator):
             if len(self._values) == X._n_made_from:
                 return self._values[X.kept_]
             # Of the images alone that could be read, as the loaders' tables are.
-            if len(self._values) == len(X._all_kept):
-                return self._values[np.searchsorted(X._all_kept, X.kept_)]
+            if len(self._values) == X._n_made_from - len(X._lost):
+                return self._values[X.kept_ - np.searchsorted(X._lost, X.kept_)]
         raise ValueError(
             f"{self._name} has {len(self._values)} entries, but X has {n} images: give "
             "one an image. Within an outer cross-validation, where X is a part of the "
