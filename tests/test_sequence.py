@@ -71,7 +71,9 @@ def test_files_are_an_array(files, tmp_path, cached):
 def test_an_index_beyond_the_end(files):
     X = ImageSequence(files)
     for key in (6, -7, np.int64(99)):
-        with pytest.raises(IndexError, match=f"index {key}: there are 6 images"):
+        with pytest.raises(
+            IndexError, match=f"index {key} is out of bounds: there are 6 images"
+        ):
             X[key]
     assert len(list(X[:2])) == 2
 
