@@ -56,7 +56,7 @@ def measure(count):
     before = private_mb()
     with PrivateMemory() as memory:
         clf.fit(X, y)
-    return {"before": before, "peak": memory.peak, "megabytes": X.nbytes / 2**20}
+    return {"before": before, "peak": memory.peak, "megabytes": X.nbytes / 1e6}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What does it cost to leave the images on disk?
 
-    python benchmarks/bench_out_of_core.py            # 16 GB of disk, about 20 minutes
+    python benchmarks/bench_out_of_core.py            # 16 GB of disk, half an hour
     python benchmarks/bench_out_of_core.py --images 20000 --rounds 1      # a quick look
 
 Writes images of 64 × 64 pixels as files, decodes them once into the cache of an
@@ -199,7 +199,7 @@ def mapped_inodes(name):
 def private_mb(pid="self"):
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
+            return int(line.split()[1]) * 1024 / 1e6
     raise OSError("this system does not tell RssAnon")
 
 
