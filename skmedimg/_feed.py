@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from skmedimg._intensity import Measures, fit_intensity, measure, windows_of
 from skmedimg.images import ImageArray, ImageSpec
 
+# Of resized images that a fit keeps instead of resizing them in every epoch.
 _HELD_BYTES = 1 << 28
 # The greedy order fails for about 1 in 3,000 sets that can be split.
 _SPLIT_ATTEMPTS = 20
@@ -320,12 +321,14 @@ class Feed:
 
     def _hold(self) -> np.ndarray | None:
         """Images that are resized, resized once, where they take little memory."""
+        if not self.spec.resized:
+            return None
         raw = self.images.source[:1]
         before = self.spec.canonical(
             raw.to_numpy() if hasattr(raw, "to_numpy") else raw
         )
         after = self.images.take(slice(0, 1))
-        if not self.spec.resized or before.shape == after.shape:
+        if before.shape == after.shape:
             return None
         if len(self) * after.nbytes > _HELD_BYTES:
             return None

@@ -127,8 +127,7 @@ class ImageInference(BaseEstimator):
             If X is not like the images of fit, or the network has no linear layer.
         """
         check_is_fitted(self)
-        own = isinstance(self.module_, Network)
-        if own:
+        if isinstance(self.module_, Network):
             return self._forward(X, pre_logits)
         # A copy: another thread may be predicting with the network itself.
         hooked = partial(input_of_last_linear, copy.deepcopy(self.module_))
@@ -139,7 +138,7 @@ class ImageInference(BaseEstimator):
     ) -> np.ndarray:
         """THE inference loop: slices of X through the network, one copy back."""
         images = self._check_images(X, reset=False)
-        if hasattr(self, "module_") and len(images) == 0:
+        if len(images) == 0:
             raise ValueError("X is empty: found array with 0 sample(s).")
         device, spec = torch.device(self.device_), self.image_spec_
         precision = self.net_.precision
