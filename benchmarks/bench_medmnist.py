@@ -1,16 +1,21 @@
 """How good is `CNNImageClassifier()` on MedMNIST, and what does it cost?
 
     python benchmarks/bench_medmnist.py FOLDER --seeds 5 --out results
-    python benchmarks/bench_medmnist.py breastmnist.npz --reference-recipe
+    python benchmarks/bench_medmnist.py breastmnist.npz --methods reference
 
 Takes .npz files of MedMNIST or a folder of them, fits on the official training images
 alone (the reference recipe chooses its epoch on the validation images besides), and
 looks at the test images once for each seed. AUC and accuracy are MedMNIST's: for
 several classes the mean of one against the rest, for several labels the mean over
-them. Published rows stand beside, from the table that --published names. Test images
-with a near-twin (correlation above .99) among training and validation images are left
-out in the rows "twin-free". `--extrapolate` times 20 steps of the reference recipe and
-multiplies, where a fit would take hours.
+them. Test images with a near-twin (correlation above .99) among training and validation
+images are left out in the rows "twin-free". Published rows stand beside, from the table
+that --published names.
+
+Methods: "default" is `CNNImageClassifier(random_state=seed)`; "reference" the recipe of
+the published ResNet-18; "reference-bf16" the same recipe in bfloat16, where single
+precision would take hours; "reference-time" times 20 of its steps and multiplies. Runs
+that stand in OUT already are not repeated. OUT/table.md ends with the paired gain of
+the default over the reference, pooled over the sets.
 """
 
 import argparse
@@ -20,33 +25,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from reference_recipe import ReferenceRecipe
+from scipy.special import ndtri
 from sklearn.metrics import roc_auc_score
 
 from skmedimg import CNNImageClassifier
+from skmedimg.metrics._auc import _delong_components
 
 REFERENCE = Path(__file__).parents[2] / "shared/reference/medmnist_v2.csv"
 PARTS = ("train", "val", "test")
+METHODS = ("default", "reference", "reference-bf16", "reference-time")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, nargs="+", help=".npz files or folders")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["default"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--reference-recipe", action="store_true")
-    parser.add_argument("--extrapolate", action="store_true")
     parser.add_argument("--published", type=Path, default=REFERENCE)
     parser.add_argument("--out", type=Path, default=Path("bench_medmnist"))
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     files = [f for d in args.data for f in ([d] if d.is_file() else d.glob("*.npz"))]
-    rows = []
     for file in sorted(files):
         study = read(file)
         for seed in range(args.seeds):
-            rows += run_default(file.stem, study, seed)
-            if args.reference_recipe:
-                rows += run_reference(file.stem, study, seed, args.extrapolate)
-            write(pd.DataFrame(rows), args.published, args.out)
-    print((args.out / "table.md").read_text())
+            for method in args.methods:
+                path = args.out / f"{file.stem}-{method}-{seed}.npz"
+                if not path.exists() and (seed == 0 or method != "reference-time"):
+                    facts = {"set": file.stem, "method": method, "seed": seed}
+                    np.savez(path, **facts, **run_once(study, method, seed))
+    text = report(args.out, args.published)
+    (args.out / "table.md").write_text(text)
+    print(text)
 
 
 def read(file):
@@ -76,35 +86,56 @@ def standardised(X):
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
-def run_default(name, study, seed):
-    start = time.process_time()
-    clf = CNNImageClassifier(random_state=seed).fit(study["train"], study["y_train"])
-    cpu = time.process_time() - start
-    return score(name, "CNNImageClassifier()", study, clf, seed, cpu)
-
-
-def run_reference(name, study, seed, extrapolate):
-    dims = study["train"].ndim - 1 - (study["train"].shape[-1] == 3)
-    recipe = ReferenceRecipe(seed, dims)
+def run_once(study, method, seed):
+    """Fit, and predict the test images; CPU-seconds are those of the fit."""
     train = study["train"], study["y_train"]
-    if extrapolate:
-        cpu = recipe.extrapolated_cpu(*train)
-        row = {"set": name, "method": "reference recipe (extrapolated)", "seed": seed}
-        return [row | {"cpu": cpu}]
+    dims = study["train"].ndim - 1 - (study["train"].shape[-1] == 3)
+    recipe = ReferenceRecipe(seed, dims, bfloat16=method == "reference-bf16")
+    if method == "reference-time":
+        return {"cpu": recipe.extrapolated_cpu(*train)}
     start = time.process_time()
-    recipe.fit(*train, study["val"], study["y_val"])
+    if method == "default":
+        fitted = CNNImageClassifier(random_state=seed).fit(*train)
+    else:
+        fitted = recipe.fit(*train, study["val"], study["y_val"])
     cpu = time.process_time() - start
-    return score(name, "reference recipe", study, recipe, seed, cpu)
+    proba = fitted.predict_proba(study["test"])
+    return {"cpu": cpu, "y": study["y_test"], "proba": proba, "single": study["single"]}
 
 
-def score(name, method, study, fitted, seed, cpu):
-    proba, y = fitted.predict_proba(study["test"]), study["y_test"]
+def report(out, published):
+    runs = []
+    for path in sorted(out.glob("*-*-*.npz")):
+        with np.load(path) as run:
+            runs.append({k: v.item() if v.ndim == 0 else v for k, v in run.items()})
+    rows = pd.DataFrame([row for run in runs for row in scores(run)])
+    rows.to_csv(out / "runs.csv", index=False)
+    lines = []
+    for name, part in rows.groupby("set"):
+        lines += [f"### {name}", "", "| method | seeds | AUC | ACC | CPU-s |"]
+        lines += ["|---|---|---|---|---|"]
+        for method, own in part.groupby("method"):
+            cells = [spread(own.auc), spread(own.acc), f"{own.cpu.mean():.0f}"]
+            lines.append(f"| {method} | {len(own)} | {' | '.join(cells)} |")
+        if published.is_file():
+            table = pd.read_csv(published)
+            for row in table[table.dataset == name].itertuples():
+                cells = f"{row.auc:.3f} | {row.acc:.3f}"
+                lines.append(f"| {row.method}, published | | {cells} | |")
+        lines.append("")
+    return "\n".join(lines + gains(runs))
+
+
+def scores(run):
+    """Rows of one run: all test images, and those without a near-twin."""
+    row = {k: run[k] for k in ("set", "method", "seed", "cpu")}
+    if "proba" not in run:
+        return [row | {"auc": np.nan, "acc": np.nan}]
     rows = []
-    for which, chosen in (("", slice(None)), (", twin-free", study["single"])):
-        auc, acc = medmnist_scores(y[chosen], proba[chosen])
-        row = {"set": name + which, "method": method, "seed": seed, "auc": auc}
-        rows.append(row | {"acc": acc, "cpu": cpu, "n": len(y[chosen])})
-    return rows if (~study["single"]).any() else rows[:1]
+    for which, chosen in (("", slice(None)), (", twin-free", run["single"])):
+        auc, acc = medmnist_scores(run["y"][chosen], run["proba"][chosen])
+        rows.append(row | {"set": run["set"] + which, "auc": auc, "acc": acc})
+    return rows[: 1 if run["single"].all() else 2]
 
 
 def medmnist_scores(y, proba):
@@ -119,31 +150,65 @@ def medmnist_scores(y, proba):
     return auc, (proba.argmax(1) == y).mean()
 
 
-def write(frame, published, out):
-    out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(out / "runs.csv", index=False)
-    lines = []
-    for name, part in frame.groupby("set", sort=False):
-        lines += [f"### {name}", "", "| method | seeds | AUC | ACC | CPU-s |"]
-        lines += ["|---|---|---|---|---|"]
-        for method, runs in part.groupby("method", sort=False):
-            cells = [spread(runs[what]) for what in ("auc", "acc") if what in runs]
-            cpu = f"{runs.cpu.mean():.0f}"
-            lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} | {cpu} |")
-        if published.is_file():
-            table = pd.read_csv(published)
-            for row in table[table.dataset == name].itertuples():
-                cells = f"{row.auc:.3f} | {row.acc:.3f}"
-                lines.append(f"| {row.method}, published | | {cells} | |")
-        lines.append("")
-    (out / "table.md").write_text("\n".join(lines))
-
-
 def spread(values):
     if values.isna().all():
         return ""
     deviation = f" ± {values.std():.3f}" if len(values) > 1 else ""
     return f"{values.mean():.3f}{deviation}"
+
+
+def gains(runs):
+    """Paired gain over the reference recipe on each two-class set, and pooled."""
+    lines = ["### Gain over the reference recipe rerun here", ""]
+    lines += ["| set | AUC (95 %) | ACC (95 %) | seeds |", "|---|---|---|---|"]
+    gained = []
+    for name in sorted({run["set"] for run in runs}):
+        sides = [
+            [r for r in runs if r["set"] == name and "proba" in r and own(r["method"])]
+            for own in ("default".__eq__, ("reference", "reference-bf16").__contains__)
+        ]
+        if all(sides) and sides[0][0]["proba"].shape[1] == 2:
+            gain, variance = gain_on(*sides)
+            gained.append((gain, variance))
+            seeds = " and ".join(str(len(side)) for side in sides)
+            lines.append(f"| {name} | {' | '.join(told(gain, variance))} | {seeds} |")
+    if len(gained) > 1:
+        gain, variance = np.mean(gained, axis=0)
+        pooled = told(gain, variance / len(gained))
+        lines.append(f"| mean of the sets | {' | '.join(pooled)} | |")
+    return [*lines, ""]
+
+
+def gain_on(ours, theirs):
+    """Mean gain in (AUC, ACC) and its variance, by test images and by seeds.
+
+    Of each side the seeds are averaged case by case: the spread over cases of the
+    difference is what another test set would change (DeLong's components for the AUC),
+    the spread over seeds what other seeds would.
+    """
+    y = ours[0]["y"] == 1
+    case, seed_variance = [], 0.0
+    for side in (ours, theirs):
+        proba = np.array([run["proba"][:, 1] for run in side])
+        case.append([_delong_components(y, proba).mean(0), right(y, proba).mean(0)])
+        values = np.array([medmnist_scores(run["y"], run["proba"]) for run in side])
+        if len(side) > 1:
+            seed_variance = seed_variance + values.var(0, ddof=1) / len(side)
+    auc, acc = np.subtract(*case)
+    gain = np.array([auc[y].mean(), acc.mean()])
+    by_class = [auc[part].var(ddof=1) / part.sum() for part in (y, ~y)]
+    variance = np.array([sum(by_class), acc.var(ddof=1) / len(y)])
+    return gain, variance + seed_variance
+
+
+def right(y, proba):
+    return (proba > 0.5) == y
+
+
+def told(gain, variance):
+    half = ndtri(0.975) * np.sqrt(variance)
+    pairs = zip(gain, half, strict=True)
+    return [f"{g:+.3f} ({g - h:+.3f} to {g + h:+.3f})" for g, h in pairs]
 
 
 if __name__ == "__main__":

@@ -72,22 +72,30 @@ def auc_of(y, proba):
 
 
 class ReferenceRecipe:
-    """`fit` on training and validation images, `predict_proba` as scikit-learn's."""
+    """`fit` on training and validation images, `predict_proba` as scikit-learn's.
 
-    def __init__(self, seed, dims):
-        self.seed, self.dims = seed, dims
+    bfloat16 : whether to train in mixed precision, for processors that are faster at it
+    """
+
+    def __init__(self, seed, dims, bfloat16=False):
+        self.seed, self.dims, self.bfloat16 = seed, dims, bfloat16
 
     def start(self, X, y):
         torch.manual_seed(self.seed)
         x, y = to_tensor(X, self.dims), torch.from_numpy(y.astype(np.int64))
-        self.net = resnet18(x.shape[1], int(y.max()) + 1, self.dims)
+        # Channels last: the same numbers, and faster on a CPU.
+        memory = torch.channels_last if self.dims == 2 else torch.channels_last_3d
+        net = resnet18(x.shape[1], int(y.max()) + 1, self.dims)
+        self.net = net.to(memory_format=memory)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LR)
         return x, y
 
     def step(self, x, y):
         self.net.train()
         self.optimizer.zero_grad()
-        cross_entropy(self.net(x), y).backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+            loss = cross_entropy(self.net(x).float(), y)
+        loss.backward()
         self.optimizer.step()
 
     def fit(self, X, y, X_valid, y_valid):

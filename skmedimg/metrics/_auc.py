@@ -1,17 +1,6 @@
-"""How good a classifier is, and how far the number can be trusted.
+"""Areas under ROC curves: intervals and comparisons, patients as clusters."""
 
-Rank statistics in NumPy; nothing here needs torch, so anyone's predictions will do.
-
->>> from skmedimg.metrics import roc_auc_ci
->>> y_true = [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
->>> y_score = [0.1, 0.1, 0.2, 0.3, 0.5, 0.7, 0.4, 0.5, 0.6, 0.8, 0.9, 0.9]
->>> auc, low, high = roc_auc_ci(y_true, y_score)
->>> print(f"{auc:.2f} ({low:.2f} to {high:.2f})")
-0.88 (0.38 to 0.99)
-"""
-
-from collections.abc import Hashable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import brentq
@@ -19,25 +8,11 @@ from scipy.special import expit, logit, ndtri, stdtrit
 from scipy.stats import rankdata
 from sklearn.utils._param_validation import Interval, Real, StrOptions, validate_params
 
+from skmedimg.metrics._checks import Estimate, check_binary
+
 # Below it a variance is rounding error: the smallest real one, a single discordant pair
 # among 10^6 cases of each class, is 1e-24.
 _NO_VARIANCE = 1e-28
-
-
-class AUCInterval(NamedTuple):
-    """Area under the ROC curve with its confidence interval.
-
-    Attributes
-    ----------
-    auc : float
-        Estimate, between 0 and 1.
-    low, high : float
-        Bounds of the interval, between 0 and 1.
-    """
-
-    auc: float
-    low: float
-    high: float
 
 
 @validate_params(
@@ -59,7 +34,7 @@ def roc_auc_ci(
     level: float = 0.95,
     groups: Any = None,
     transform: Literal["logit"] | None = "logit",
-) -> AUCInterval:
+) -> Estimate:
     """Area under the ROC curve with a confidence interval.
 
     DeLong's interval for independent cases, Obuchowski's where a patient contributes
@@ -85,8 +60,8 @@ def roc_auc_ci(
 
     Returns
     -------
-    AUCInterval
-        Named tuple (auc, low, high).
+    Estimate
+        Named tuple (value, low, high).
 
     Raises
     ------
@@ -154,7 +129,7 @@ def roc_auc_ci(
     0.69 to 0.78
     0.63 to 0.82
     """
-    positive, score, cluster = _check_binary(y_true, y_score, pos_label, groups)
+    positive, score, cluster = check_binary(y_true, y_score, pos_label, groups)
     components = _delong_components(positive, score)
     auc = float(components[positive].mean())
     n_pos = _count_clusters(positive, cluster)
@@ -168,7 +143,7 @@ def roc_auc_ci(
         low = _newcombe_low(auc, n_pos, n_neg, z)
         # The method is symmetric in the classes.
         high = 1 - _newcombe_low(1 - auc, n_pos, n_neg, z)
-        return AUCInterval(auc, low, high)
+        return Estimate(auc, low, high)
     half_width = float(stdtrit(smaller - 1, (1 + level) / 2)) * np.sqrt(variance)
     if transform is None:
         bounds = np.clip([auc - half_width, auc + half_width], 0, 1)
@@ -176,7 +151,7 @@ def roc_auc_ci(
         # d logit(a) / da = 1 / (a (1 - a))
         half_width /= auc * (1 - auc)
         bounds = expit(logit(auc) + half_width * np.array([-1, 1]))
-    return AUCInterval(auc, *bounds.tolist())
+    return Estimate(auc, *bounds.tolist())
 
 
 def _delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -260,104 +235,3 @@ def _newcombe_low(auc: float, n_pos: int, n_neg: int, z: float) -> float:
 
     # An area of 1 is itself a root, as V(1) = 0; the bound is the root below it.
     return float(brentq(excess, 0, auc * (1 - 1e-12)))
-
-
-def _check_binary(
-    y_true: Any, y_score: Any, pos_label: Any, groups: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Check two-class labels, their scores and their clusters.
-
-    Returns
-    -------
-    positive : ndarray of bool, shape (n,)
-        Whether a case is positive.
-    score : ndarray of float, shape (n,)
-        Scores.
-    cluster : ndarray of int, shape (n,)
-        Clusters, counted from 0; without `groups` every case is its own.
-
-    Raises
-    ------
-    ValueError
-        If anything is missing, of another length, or not of two classes.
-    """
-    y_true = _column(y_true, "y_true")
-    score = _column(y_score, "y_score").astype(np.float64)
-    if len(score) != len(y_true):
-        raise ValueError(
-            f"y_true has {len(y_true)} labels but y_score has {len(score)} scores: "
-            "pass one score a case."
-        )
-    if np.isnan(score).any():
-        bad = np.flatnonzero(np.isnan(score))
-        raise ValueError(
-            f"y_score contains {len(bad)} NaN, the first at index {bad[0]}: a case "
-            "without a score has no rank. Drop these cases from y_true and y_score."
-        )
-    code, labels = _encode(y_true, "y_true")
-    positive = code == _positive_code(labels, pos_label)
-    if groups is None:
-        return positive, score, np.arange(len(score))
-    groups = _column(groups, "groups")
-    if len(groups) != len(y_true):
-        raise ValueError(
-            f"groups has {len(groups)} entries for {len(y_true)} cases: pass one group "
-            "(patient) a case."
-        )
-    return positive, score, _encode(groups, "groups")[0]
-
-
-def _column(values: Any, name: str) -> np.ndarray:
-    column = np.asarray(values)
-    if column.ndim == 2 and column.shape[1] == 1:
-        column = column[:, 0]
-    if column.ndim != 1:
-        hint = "pass one value a case"
-        if name == "y_score" and column.ndim == 2:
-            hint = "pass the column of the positive class, for example y_score[:, 1]"
-        raise ValueError(f"{name} has shape {column.shape}, expected (n,): {hint}.")
-    if len(column) == 0:
-        raise ValueError(f"{name} is empty: there is nothing to score.")
-    return column
-
-
-def _encode(values: np.ndarray, name: str) -> tuple[np.ndarray, list[Hashable]]:
-    """Return a number for each value, and the values numbered (any hashables)."""
-    codes: dict[Hashable, int] = {}
-    code = np.array([codes.setdefault(value, len(codes)) for value in values.tolist()])
-    missing = [
-        str(value)
-        for value in codes
-        if not isinstance(value, str) and str(value) in {"None", "nan", "NaN", "<NA>"}
-    ]
-    if missing:
-        raise ValueError(
-            f"{name} contains missing values ({missing[0]}): drop these cases first."
-        )
-    return code, list(codes)
-
-
-def _positive_code(labels: list[Hashable], pos_label: Any) -> int:
-    seen = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
-    if len(labels) == 1:
-        raise ValueError(
-            f"y_true holds one class only ({seen}): an area under the ROC curve needs "
-            "cases of two."
-        )
-    if len(labels) > 2:
-        raise ValueError(
-            f"y_true holds {len(labels)} classes ({seen}), two are needed: compare one "
-            "class with the rest by y_true == label and its own scores."
-        )
-    if pos_label is None:
-        if set(labels) not in ({0, 1}, {-1, 1}):
-            raise ValueError(
-                f"y_true holds the labels {seen}, and which one is positive decides "
-                "what the scores mean: pass it as pos_label."
-            )
-        pos_label = 1
-    if pos_label not in labels:
-        raise ValueError(
-            f"pos_label={pos_label!r} is not a label of y_true, which holds {seen}."
-        )
-    return labels.index(pos_label)

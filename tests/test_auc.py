@@ -39,7 +39,7 @@ def test_variance_is_delongs(seed):
     v10, v01 = direct_components(y, score)
     expected = v10.var(ddof=1) / len(v10) + v01.var(ddof=1) / len(v01)
     assert variance_within(y, score) == pytest.approx(expected, abs=1e-12)
-    assert roc_auc_ci(y, score).auc == pytest.approx(roc_auc_score(y, score))
+    assert roc_auc_ci(y, score).value == pytest.approx(roc_auc_score(y, score))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -71,14 +71,14 @@ def test_published_examples():
     y = np.repeat(["Good", "Poor"], [72, 41])
     variance = variance_within(y, score, pos_label="Poor")
     assert variance == pytest.approx(0.00266868245717244, abs=1e-14)
-    auc = roc_auc_ci(y, score, pos_label="Poor").auc
+    auc = roc_auc_ci(y, score, pos_label="Poor").value
     pROC = auc + norm.ppf([0.025, 0.975]) * np.sqrt(variance)
     np.testing.assert_allclose(pROC, [0.6301182, 0.8326189], atol=1e-7)
     # Hanley and McNeil 1982, 109 CT images in five ratings; roctab's error in Stata.
     counts = [33, 6, 6, 11, 2, 3, 2, 2, 11, 33]
     ratings = np.repeat(np.tile(values[:5], 2), counts)
     y = np.repeat([0, 1], [58, 51])
-    assert roc_auc_ci(y, ratings).auc == pytest.approx(0.8932, abs=5e-5)
+    assert roc_auc_ci(y, ratings).value == pytest.approx(0.8932, abs=5e-5)
     assert np.sqrt(variance_within(y, ratings)) == pytest.approx(0.0307, abs=5e-5)
 
 
@@ -168,7 +168,7 @@ def test_coverage(auc, patients):
             make_predictions(150, auc, 0.4, patients, seed) for seed in range(400)
         )
     ]
-    assert all(0 <= i.low <= i.auc <= i.high <= 1 for i in intervals)
+    assert all(0 <= i.low <= i.value <= i.high <= 1 for i in intervals)
     # Three standard errors around 95 % are 91.7 to 98.3 %.
     assert 0.917 <= np.mean([i.low <= auc <= i.high for i in intervals]) <= 0.983
 

@@ -1,0 +1,16 @@
+"""How good a classifier is, and how far the number can be trusted.
+
+NumPy and SciPy alone; nothing here needs torch, so anyone's predictions will do.
+
+>>> from skmedimg.metrics import roc_auc_ci
+>>> y_true = [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+>>> y_score = [0.1, 0.1, 0.2, 0.3, 0.5, 0.7, 0.4, 0.5, 0.6, 0.8, 0.9, 0.9]
+>>> auc, low, high = roc_auc_ci(y_true, y_score)
+>>> print(f"{auc:.2f} ({low:.2f} to {high:.2f})")
+0.88 (0.38 to 0.99)
+"""
+
+from skmedimg.metrics._auc import roc_auc_ci
+from skmedimg.metrics._checks import Estimate
+
+__all__ = ["Estimate", "roc_auc_ci"]
