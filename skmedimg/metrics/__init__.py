@@ -40,7 +40,7 @@ from skmedimg.metrics._proportions import (
     specificity_ci,
 )
 from skmedimg.metrics._selective import AURC, aurc, risk_coverage_curve
-from skmedimg.metrics._units import Units, aggregate_by_unit
+from skmedimg.metrics._units import Units, UnitScorer, aggregate_by_unit
 
 __all__ = [
     "AURC",
@@ -52,6 +52,7 @@ __all__ = [
     "Estimate",
     "OperatingPoint",
     "PredictiveValues",
+    "UnitScorer",
     "Units",
     "accuracy_ci",
     "aggregate_by_unit",
