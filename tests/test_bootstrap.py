@@ -115,6 +115,8 @@ def test_difference_is_paired():
     # An order that is all the same: an exact zero in every replicate.
     with pytest.warns(UndefinedMetricWarning, match="every bootstrap replicate gave 0"):
         bootstrap_ci("roc_auc", y, p, y_score_b=other, random_state=0)
+    same = bootstrap_ci(["f1", "roc_auc"], y, p, y_score_b=p)
+    assert same == dict.fromkeys(["f1", "roc_auc"], (0, 0, 0, 0))
     worse = np.clip(p + np.random.default_rng(1).normal(scale=0.4, size=300), 0, 1)
     params = {"groups": patient, "random_state": 0}
     value, low, high, _ = bootstrap_ci("roc_auc", y, p, y_score_b=worse, **params)

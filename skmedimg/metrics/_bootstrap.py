@@ -181,8 +181,12 @@ def bootstrap_ci(
     if y_score_b is not None:
         second = [make(each, y_true, y_score_b) for each in metrics]
         statistics = list(map(_difference, statistics, second))
-    rng = check_generator(random_state)
-    found = cluster_bootstrap(statistics, cluster, level, n_bootstrap, rng)
+    if y_score_b is not None and np.array_equal(y_score, y_score_b):
+        # Zero beyond any doubt, and no warning that all replicates are equal.
+        found = [BootstrapEstimate(0.0, 0.0, 0.0, 0)] * len(metrics)
+    else:
+        rng = check_generator(random_state)
+        found = cluster_bootstrap(statistics, cluster, level, n_bootstrap, rng)
     return dict(zip(metrics, found, strict=True)) if metric is metrics else found[0]
 
 

@@ -299,9 +299,13 @@ def _maximise_likelihood(
         risk = expit(offset + design @ coef)
         gradient = design.T @ (positive - risk)
         step = np.linalg.solve((design.T * (risk * (1 - risk))) @ design, gradient)
-        if gradient @ step < 1e-16 * len(positive):
+        # Squared, in standard errors: after this step only its square remains, and the
+        # likelihood could no longer tell a smaller step from rounding.
+        if gradient @ step < 1e-8:
             return coef + step
-        # Newton's step overshoots where most risks are close to 0 or 1.
+        # Newton's step overshoots where most risks are close to 0 or 1, up to where all
+        # are and nothing leads back: a logit may change by this much.
+        step = step * min(1, 3 / np.abs(design @ step).max())
         while loss(coef + step) > loss(coef):
             step = step / 2
         coef = coef + step
