@@ -13,6 +13,8 @@ NumPy and SciPy alone; nothing here needs torch, so anyone's predictions will do
 from skmedimg.metrics._auc import roc_auc_ci
 from skmedimg.metrics._checks import Comparison, Estimate
 from skmedimg.metrics._delong_test import delong_test
+from skmedimg.metrics._macro_auc import macro_auc_ci
+from skmedimg.metrics._mcnemar import mcnemar_test
 from skmedimg.metrics._operating_points import (
     OperatingPoint,
     partial_roc_auc,
@@ -28,14 +30,19 @@ from skmedimg.metrics._proportions import (
     sensitivity_ci,
     specificity_ci,
 )
+from skmedimg.metrics._sample_size import SampleSize, auc_sample_size
 
 __all__ = [
     "Comparison",
     "Estimate",
     "OperatingPoint",
     "PredictiveValues",
+    "SampleSize",
     "accuracy_ci",
+    "auc_sample_size",
     "delong_test",
+    "macro_auc_ci",
+    "mcnemar_test",
     "partial_roc_auc",
     "predictive_values_ci",
     "proportion_ci",
