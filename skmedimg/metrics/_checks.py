@@ -150,6 +150,16 @@ def count_clusters(cluster: np.ndarray) -> int:
     return int(np.count_nonzero(np.bincount(cluster)))
 
 
+def effective_clusters(cluster: np.ndarray) -> float:
+    """Return the number of clusters of equal size that are worth as much.
+
+    (Σ m)² / Σ m² over the clusters' sizes m (Kish 1965): their number where all are of
+    one size, fewer where a few of them hold most cases.
+    """
+    sizes = np.bincount(cluster)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
 def check_column(values: Any, name: str) -> np.ndarray:
     column = np.asarray(values)
     if column.ndim == 2 and column.shape[1] == 1:
@@ -187,8 +197,7 @@ def positive_code(
     seen = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
     if len(labels) < at_least:
         raise ValueError(
-            f"{where} holds one class only ({seen}): an area under the ROC curve needs "
-            "cases of two."
+            f"{where} holds one class only ({seen}): this metric needs cases of two."
         )
     if len(labels) > 2:
         raise ValueError(
