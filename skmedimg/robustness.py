@@ -122,7 +122,7 @@ _CORRUPTIONS = {
     # Standard deviation, as a share of the range of values.
     "noise": _Corruption(_draw_normal, _noise, (0.04, 0.08, 0.12, 0.18, 0.26)),
     # Standard deviation, as a share of the longest axis.
-    "blur": _Corruption(_draw_uniform, _blur, (0.01, 0.02, 0.03, 0.04, 0.05)),
+    "blur": _Corruption(_draw_uniform, _blur, (0.01, 0.015, 0.02, 0.03, 0.04)),
     # Share of the contrast that is left.
     "contrast": _Corruption(_draw_uniform, _contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
     # Length of the path, as a share of the longer axis of a slice.
@@ -209,7 +209,7 @@ def robustness(
     ==========  ===================================================  ==================
     noise       Gaussian; standard deviation in % of the values'     4, 8, 12, 18, 26
                 range
-    blur        Gaussian along every axis; standard deviation in %   1, 2, 3, 4, 5
+    blur        Gaussian along every axis; standard deviation in %   1, 1.5, 2, 3, 4
                 of the longest axis
     contrast    differences from the image's mean times              .75, .5, .4, .3,
                                                                      .15
