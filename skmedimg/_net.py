@@ -7,7 +7,7 @@ value is read back from the device inside an epoch.
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,12 @@ def probabilities(logits: torch.Tensor, kind: str, n_outputs: int) -> torch.Tens
         return logits.softmax(1)
     p = torch.sigmoid(logits)
     return torch.cat([torch.sigmoid(-logits), p], 1) if n_outputs == 1 else p
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Context in which the network computes in `precision`."""
+    narrow = precision != torch.float32
+    return torch.autocast(device.type, dtype=precision, enabled=narrow)
 
 
 def schedule_factor(schedule: str, progress: float) -> float:
@@ -177,8 +183,8 @@ class ImageNet(NeuralNetClassifier):
         Epochs that the schedule is laid out for.
     l1 : float
         Factor of the sum of absolute weights in the loss.
-    precision : torch.dtype
-        Type that the module computes in.
+    precision, inference_precision : torch.dtype
+        Types that the module computes in, while it trains and afterwards.
     patience : int or None
         Epochs without a better validation loss before training stops.
     seed : int
@@ -196,6 +202,7 @@ class ImageNet(NeuralNetClassifier):
         horizon: int = 1,
         l1: float = 0.0,
         precision: torch.dtype = torch.float32,
+        inference_precision: torch.dtype = torch.float32,
         patience: int | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -207,6 +214,7 @@ class ImageNet(NeuralNetClassifier):
         self.horizon = horizon
         self.l1 = l1
         self.precision = precision
+        self.inference_precision = inference_precision
         self.patience = patience
         self.seed = seed
 
@@ -266,51 +274,58 @@ class ImageNet(NeuralNetClassifier):
         self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any
     ) -> "ImageNet":
         """Train on feeds for `max_epochs` more epochs; Ctrl-C propagates."""
+        for _ in self.epochs(X, fit_params.get("valid")):
+            pass
+        return self
+
+    def epochs(self, train: Feed, valid: Feed | None = None) -> Iterator[int]:
+        """Train epoch by epoch, and tell after each how many are done.
+
+        While the caller looks, the module is in evaluation mode.
+        """
         if not self.initialized_:
             self.initialize()
         module = self.module_
         self.start_generators()
         if isinstance(module, Network):
             module.set_generator(self.generator_)
-        self.notify("on_train_begin", X=X, y=y)
+        self.best_: tuple[float, int, dict] = (math.inf, 0, {})
+        self.step_, self.n_steps_ = 0, max(1, self.horizon * train.n_batches)
+        self.notify("on_train_begin", X=train, y=valid)
         try:
-            # Also where the caller has turned gradients off.
-            with torch.inference_mode(False), torch.enable_grad():
-                self.fit_loop(X, fit_params.get("valid"))
+            for epoch in range(self.max_epochs):
+                # Also where the caller has turned gradients off.
+                with torch.inference_mode(False), torch.enable_grad():
+                    ends = self._run_epoch(epoch, train, valid)
+                module.eval()
+                yield epoch + 1
+                if ends:
+                    break
+            if self.best_[2]:
+                module.load_state_dict(self.best_[2])
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
-            del self.generator_
+            del self.generator_, self.best_, self.step_, self.n_steps_
             module.eval()
-        self.notify("on_train_end", X=X, y=y)
-        return self
+        self.notify("on_train_end", X=train, y=valid)
 
-    def fit_loop(
-        self, X: Feed, y: Feed | None = None, epochs: int | None = None, **_: Any
-    ) -> "ImageNet":
-        """Train on the feed `X`, validating on the feed `y` after every epoch."""
-        sides = {"dataset_train": X, "dataset_valid": y}
-        self.best_: tuple[float, int, dict] = (math.inf, 0, {})
-        self.step_, self.n_steps_ = 0, max(1, self.horizon * X.n_batches)
-        for epoch in range(epochs or self.max_epochs):
-            self.notify("on_epoch_begin", **sides)
-            start = time.perf_counter()
-            self.run_single_epoch(X, True, "train", self.train_step)
-            self.run_single_epoch(y, False, "valid", self.validation_step)
-            self._record(X, time.perf_counter() - start)
-            self._keep_best(epoch)
-            try:
-                self.notify("on_epoch_end", **sides)
-            except KeyboardInterrupt:
-                if self._callback_stopped():
-                    break
-                raise
-            if self.patience is not None and epoch - self.best_[1] >= self.patience:
-                break
-        if self.best_[2]:
-            self.module_.load_state_dict(self.best_[2])
-        del self.best_, self.step_, self.n_steps_
-        return self
+    def _run_epoch(self, epoch: int, train: Feed, valid: Feed | None) -> bool:
+        """One epoch and all that follows it; True if it is to be the last."""
+        sides = {"dataset_train": train, "dataset_valid": valid}
+        self.notify("on_epoch_begin", **sides)
+        start = time.perf_counter()
+        self.run_single_epoch(train, True, "train", self.train_step)
+        self.run_single_epoch(valid, False, "valid", self.validation_step)
+        self._record(train, time.perf_counter() - start)
+        self._keep_best(epoch)
+        try:
+            self.notify("on_epoch_end", **sides)
+        except KeyboardInterrupt:
+            if self._callback_stopped():
+                return True
+            raise
+        return self.patience is not None and epoch - self.best_[1] >= self.patience
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **_: Any
@@ -393,17 +408,15 @@ class ImageNet(NeuralNetClassifier):
         x = x.to(self.device)
         if self.module_.training and not self.channels_last_:
             x = torch.empty(x.shape, device=x.device).copy_(x)
-        autocast = torch.autocast(
-            x.device.type,
-            dtype=self.precision,
-            enabled=self.precision != torch.float32,
-        )
         module = self.module_
-        with autocast:
+        with autocast(x.device, self._precision_now()):
             if isinstance(module, Network) or not module.training:
                 return module(x)
             with drawing_from(self.generator_):
                 return module(x)
+
+    def _precision_now(self) -> torch.dtype:
+        return self.precision if self.module_.training else self.inference_precision
 
     def _set_training(self, training: bool = True) -> None:
         super()._set_training(training)
@@ -527,5 +540,6 @@ class ImageNet(NeuralNetClassifier):
             except ValueError:
                 # bfloat16 would be ten times slower on most CPUs.
                 self.device, self.precision = "cpu", torch.float32
+                self.inference_precision = torch.float32
             self.module_.to(self.device)
             self.initialize_optimizer()

@@ -219,7 +219,7 @@ def cluster_bootstrap(
     check_several_clusters(cluster)
     n_clusters = int(cluster.max()) + 1
     width = max(1, _BLOCK // len(cluster))
-    replicates = _apply(statistics, _draws(n_clusters, n_bootstrap, width, rng))
+    replicates = _apply(statistics, draw_clusters(n_clusters, n_bootstrap, width, rng))
     without = _apply(statistics, _parts_left_out(n_clusters, width, rng))
     values = _apply(statistics, [np.ones((n_clusters, 1))])[:, 0]
     return list(map(_estimate, values, replicates, without, [level] * len(values)))
@@ -231,7 +231,7 @@ def _apply(statistics: Sequence[Statistic], draws: Iterable[np.ndarray]) -> np.n
     return np.hstack(list(blocks))
 
 
-def _draws(
+def draw_clusters(
     n_clusters: int, n_draws: int, width: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yield how often clusters are drawn, by blocks of at most `width` replicates."""
