@@ -1,0 +1,197 @@
+"""More than two classes, or several labels an image: the same figures for each."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
+
+from skmedimg.evaluation._at_threshold import sensitivity_and_specificity
+from skmedimg.evaluation._cases import Cases
+from skmedimg.evaluation._discrimination import auc_row, bootstrapped
+from skmedimg.evaluation._report import Plot, Row, Section, Table, point, shown
+from skmedimg.evaluation._settings import Settings
+from skmedimg.metrics import accuracy_ci, macro_auc_ci
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def macro_row(cases: Cases, settings: Settings) -> Row:
+    """Mean area over classes, one against the rest, or over labels."""
+    labels = list(cases.classes) if cases.kind == "multiclass" else None
+    area = macro_auc_ci(
+        cases.y, cases.score, labels=labels, groups=cases.groups, level=settings.level
+    )
+    by = "DeLong, joint covariance, logit scale"
+    if cases.groups is not None:
+        by = "Obuchowski by patient, joint covariance, logit scale"
+    return Row("Mean AUC", area, "all", by)
+
+
+def accuracy_row(cases: Cases, settings: Settings) -> Row:
+    """Accuracy of the most probable class."""
+    accuracy = accuracy_ci(
+        cases.y, _answers(cases), groups=cases.groups, level=settings.level
+    )
+    return Row("Accuracy", accuracy, "all", "Wilson")
+
+
+def _answers(cases: Cases) -> np.ndarray:
+    return np.asarray(cases.classes)[cases.score.argmax(axis=1)]
+
+
+def discrimination_of_each(
+    cases: Cases, settings: Settings, threshold: float
+) -> Section:
+    """The mean area, and each class or label with its own.
+
+    Parameters
+    ----------
+    cases : Cases
+        Of several classes or labels.
+    settings : Settings
+        Level, replicates.
+    threshold : float
+        Of each label.
+
+    Returns
+    -------
+    Section
+        A table with a row a class or label.
+    """
+    import pandas as pd
+
+    rows, entries = [macro_row(cases, settings)], []
+    for name, own in _one_by_one(cases):
+        # Of a class among several, the answer is the largest, not a threshold's.
+        at = threshold if cases.kind == "multilabel" else 0.5
+        asked = own if cases.kind == "multilabel" else _as_answered(cases, own, name)
+        found = [
+            auc_row(own, settings),
+            *bootstrapped(own, settings, {"average_precision": "Average precision"}),
+            *sensitivity_and_specificity(asked, at, settings),
+        ]
+        rows += [row._replace(of=str(name)) for row in found]
+        entry = {
+            "Label" if cases.kind == "multilabel" else "Class": str(name),
+            "Known": str(len(own.y)),
+            "Positive": str(int(own.y.sum())),
+        }
+        entries.append(entry | {row.metric: shown(row.estimate) for row in found})
+    mean = shown(rows[0].estimate)
+    what = "labels" if cases.kind == "multilabel" else "classes, one against the rest"
+    sentences = [f"Mean area under the ROC curve over {what}: {mean}."]
+    if cases.kind == "multilabel":
+        sentences.append(
+            f"A label is called present at a probability of {threshold:g} or more. "
+            "Images where it is not known are left out of its row."
+        )
+    else:
+        sentences.append("The class called is the most probable one.")
+    table = Table("By label" if cases.kind == "multilabel" else "By class",
+                  pd.DataFrame(entries))  # fmt: skip
+    return Section("Discrimination", sentences, [table], rows=rows)
+
+
+def _one_by_one(cases: Cases) -> Iterator[tuple[object, Cases]]:
+    """Each class against the rest, or each label where it is known, as binary cases."""
+    from dataclasses import replace
+
+    for i, name in enumerate(cases.classes):
+        known = np.ones(len(cases.y), dtype=bool)
+        positive = cases.y == name
+        if cases.kind == "multilabel":
+            known = ~np.isnan(cases.y[:, i])
+            positive = cases.y[:, i] == 1
+        if len(np.unique(positive[known])) < 2:
+            raise ValueError(
+                f"{name!r} is {'always' if positive[known].any() else 'never'} present "
+                "among the cases evaluated, and has no area under the ROC curve: "
+                "evaluate without it."
+            )
+        yield (
+            name,
+            replace(
+                cases,
+                kind="binary",
+                y=positive[known],
+                score=cases.score[known, i],
+                groups=None if cases.groups is None else cases.groups[known],
+            ),
+        )
+
+
+def _as_answered(cases: Cases, own: Cases, name: object) -> Cases:
+    from dataclasses import replace
+
+    return replace(own, score=(_answers(cases) == name).astype(float))
+
+
+def confusion_of_classes(cases: Cases, settings: Settings) -> Section:
+    """Accuracy, log loss and the whole confusion matrix."""
+    import pandas as pd
+
+    order = list(cases.classes)
+    counts = confusion_matrix(cases.y, _answers(cases), labels=order)
+    frame = pd.DataFrame(counts.astype(str), columns=[f"Called {c}" for c in order])
+    frame.insert(0, "Truth", [str(label) for label in order])
+    rows = [
+        accuracy_row(cases, settings),
+        Row("Log loss", point(log_loss(cases.y, cases.score, labels=order))),
+        Row("Brier score", point(brier_score_loss(cases.y, cases.score, labels=order))),
+    ]
+    sentences = [f"{row.metric} {shown(row.estimate)}." for row in rows]
+
+    def draw(ax: "Axes") -> None:
+        share = counts / counts.sum(axis=1, keepdims=True)
+        ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for i, j in np.ndindex(*counts.shape):
+            # On dark blue, dark text is lost.
+            colour = "white" if share[i, j] > 0.5 else "#222222"
+            ax.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour)
+        ticks = range(len(order))
+        ax.set_xticks(ticks, [str(c) for c in order], rotation=45, ha="right")
+        ax.set_yticks(ticks, [str(c) for c in order])
+        ax.set(xlabel="Called", ylabel="Truth")
+
+    plot = Plot(
+        "confusion-matrix",
+        "Confusion matrix; the darker, the larger the share of the true class.",
+        "Confusion matrix, the numbers of the table.",
+        draw,
+    )
+    table = Table(f"Confusion matrix, numbers of {cases.noun}s", frame)
+    return Section("Confusion matrix", sentences, [table], [plot], rows)
+
+
+def accuracy_by_subgroup(cases: Cases, settings: Settings) -> Section:
+    """Accuracy of each subgroup; the classes of few cases make areas unsteady."""
+    import pandas as pd
+
+    from skmedimg.evaluation._at_threshold import FEWEST_EVENTS
+
+    entries, rows = [], []
+    right = cases.y == _answers(cases)
+    for column in cases.subgroups if cases.subgroups is not None else ():
+        levels = cases.subgroups[column].to_numpy()  # type: ignore[index]
+        for level in sorted(set(levels)):
+            chosen = levels == level
+            groups = None if cases.groups is None else cases.groups[chosen]
+            text = f"not shown, < {FEWEST_EVENTS}"
+            if chosen.sum() >= FEWEST_EVENTS:
+                own = accuracy_ci(
+                    np.ones(chosen.sum()), right[chosen].astype(int),
+                    groups=groups, level=settings.level,
+                )  # fmt: skip
+                rows.append(Row("Accuracy", own, f"{column}: {level}", "Wilson"))
+                text = shown(own)
+            entries.append(
+                {
+                    "Subgroup": f"{column}: {level}",
+                    f"{cases.noun.capitalize()}s": str(chosen.sum()),
+                    "Accuracy": text,
+                }
+            )
+    table = Table("Subgroups, value with interval", pd.DataFrame(entries))
+    return Section("Subgroups", ["Described, not tested."], [table], rows=rows)
