@@ -28,7 +28,6 @@ from skmedimg.metrics import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 # Below it a figure says more about single patients than about a subgroup.
@@ -122,7 +121,7 @@ def _confusion(cases: Cases, answer: np.ndarray) -> Table:
     return Table(f"Confusion matrix, numbers of {cases.noun}s", frame)
 
 
-def subgroups(cases: Cases, threshold: float, settings: Settings) -> Section:
+def by_subgroup(cases: Cases, threshold: float, settings: Settings) -> Section:
     """Figures of each subgroup at the same threshold.
 
     Parameters
@@ -142,30 +141,28 @@ def subgroups(cases: Cases, threshold: float, settings: Settings) -> Section:
     found = list(_parts(cases, threshold, settings))
     rows = [row for _, _, own in found for row in own]
     areas = {row.of: row.estimate for row in rows if row.metric == "AUC"}
-    known = {of: area for of, area in areas.items() if not np.isnan(area.value)}
+    shown_areas = {of: None if np.isnan(a.value) else a for of, a in areas.items()}
     overall = auc_row(cases, settings).estimate
 
     def draw(ax: "Axes") -> None:
-        SubgroupDisplay(known, overall=overall).plot(ax=ax)
+        SubgroupDisplay(shown_areas, overall=overall, level=settings.level).plot(ax=ax)
 
-    plots = ()
-    if known:
-        listed = "; ".join(f"{of} {shown(area)}" for of, area in known.items())
-        plots = (
-            Plot(
-                "subgroups",
-                "Area under the ROC curve by subgroup.",
-                f"Forest plot of areas under the ROC curve: {listed}.",
-                draw,
-            ),
-        )
+    listed = "; ".join(f"{of} {_or_suppressed(area)}" for of, area in areas.items())
+    plot = Plot(
+        "subgroups",
+        "Area under the ROC curve by subgroup.",
+        f"Forest plot of areas under the ROC curve: {listed}.",
+        draw,
+        height=1.6 + 0.35 * len(areas),
+        width=6.5,
+    )
     sentences = [
         "The threshold is the same in all subgroups. A figure that rests on fewer "
         f"than {FEWEST_EVENTS} cases of a class is not shown. Subgroups are "
         "described, not tested."
     ]
     table = _subgroup_table(found, cases.noun)
-    return Section("Subgroups", sentences, [table], plots, rows)
+    return Section("Subgroups", sentences, [table], [plot], rows)
 
 
 def _parts(
@@ -188,9 +185,7 @@ def _part(cases: Cases, chosen: np.ndarray) -> Cases:
     return replace(cases, y=cases.y[chosen], score=cases.score[chosen], groups=groups)
 
 
-def _figures(
-    own: Cases, name: str, threshold: float, settings: Settings
-) -> list[Row]:
+def _figures(own: Cases, name: str, threshold: float, settings: Settings) -> list[Row]:
     n_positive = int(own.y.sum())
     enough = n_positive >= FEWEST_EVENTS, len(own.y) - n_positive >= FEWEST_EVENTS
     area = auc_row(own, settings).estimate if all(enough) else _UNKNOWN

@@ -1,6 +1,6 @@
 """What is scored: labels and probabilities, a row a case, with the patient of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ class Cases:
     classes : tuple
         Labels of the classes in the order of the columns of `score`; for two classes
         (negative, positive); for indicators the names of the labels.
+    class_names : tuple of str
+        The same as documents show them, for example "malignant (0)".
     y : ndarray of shape (n,) or (n, n_labels)
         Whether positive (bool); the class; or indicators with NaN for missing.
     score : ndarray of shape (n,), (n, n_classes) or (n, n_labels)
@@ -40,8 +42,8 @@ class Cases:
         Patients.
     n_images : ndarray of shape (n,)
         Images of each case.
-    image : ndarray of shape (n,)
-        Row of the first image of each case.
+    case_of_image : ndarray of int
+        Case that each image belongs to.
     subgroups : DataFrame of n rows or None
         Columns of levels.
     by_unit : bool
@@ -50,14 +52,20 @@ class Cases:
 
     kind: str
     classes: tuple
+    class_names: tuple[str, ...]
     y: np.ndarray
     score: np.ndarray
     name: np.ndarray
     groups: np.ndarray | None
     n_images: np.ndarray
-    image: np.ndarray
+    case_of_image: np.ndarray
     subgroups: "pd.DataFrame | None"
     by_unit: bool
+
+    @property
+    def first_image(self) -> np.ndarray:
+        """Row of the first image of each case."""
+        return np.unique(self.case_of_image, return_index=True)[1]
 
     @property
     def noun(self) -> str:
@@ -79,7 +87,7 @@ class CaseReader:
 
     Parameters
     ----------
-    X, y, pos_label, classes, unit, groups, aggregate, label : object
+    X, y, pos_label, classes, class_names, unit, groups, aggregate, label : object
         As in `skmedimg.evaluation.evaluate`.
     """
 
@@ -88,12 +96,13 @@ class CaseReader:
         X: Any,
         y: Any,
         *,
-        pos_label: Any,
-        classes: Any,
-        unit: Any,
-        groups: Any,
-        aggregate: Any,
-        label: str,
+        pos_label: Any = None,
+        classes: Any = None,
+        class_names: Mapping[Any, str] | None = None,
+        unit: Any = None,
+        groups: Any = None,
+        aggregate: Any = "mean",
+        label: str = "same",
     ) -> None:
         self.X = X
         self.y = _as_labels(y)
@@ -105,6 +114,11 @@ class CaseReader:
         self._classes = classes
         self.kind = self._kind()
         self.labels = self._labels(pos_label)
+        names = class_names or {}
+        self.class_names = tuple(
+            f"{names[label]} ({label})" if label in names else str(label)
+            for label in self.labels
+        )
 
     def _kind(self) -> str:
         if self.y.ndim == 2:
@@ -136,7 +150,11 @@ class CaseReader:
         return negative, positive
 
     def read(
-        self, proba: np.ndarray, names: Any = None, subgroups: Any = None
+        self,
+        proba: np.ndarray,
+        classes: tuple | None = None,
+        names: Any = None,
+        subgroups: Any = None,
     ) -> Cases:
         """Cases of probabilities of the images.
 
@@ -144,6 +162,8 @@ class CaseReader:
         ----------
         proba : ndarray of shape (n,), (n, n_classes) or (n, n_labels)
             Probabilities by a model.
+        classes : tuple, default=None
+            Of its columns, where it has an order of its own.
         names : array-like of shape (n,), default=None
             Of the images.
         subgroups : DataFrame, mapping or array-like, default=None
@@ -154,17 +174,15 @@ class CaseReader:
         Cases
             By unit where units are known.
         """
-        score = self._score(proba)
+        score = self._score(proba, classes)
         y = self.y == self.labels[1] if self.kind == "binary" else self.y
         n = len(y)
         table = as_subgroups(subgroups, n)
         if self.unit is None:
             rows = np.arange(n)
             name = rows if names is None else one_per_image("names", names, "name", n)
-            return Cases(
-                self.kind, self.labels, y, score, name, self.groups,
-                np.ones(n, dtype=int), rows, table, by_unit=False,
-            )  # fmt: skip
+            ones = np.ones(n, dtype=int)
+            return self._cases(y, score, name, self.groups, ones, rows, table)
         units = aggregate_by_unit(
             y.astype(int) if self.kind == "binary" else y,
             score,
@@ -173,25 +191,37 @@ class CaseReader:
             label=self._label,
             groups=self.groups,
         )
-        first = _first_rows(self.unit, units.unit)
+        place = {name: i for i, name in enumerate(units.unit.tolist())}
+        case = np.array([place[name] for name in self.unit.tolist()])
         if table is not None:
             _check_constant(table, self.unit)
-            table = table.iloc[first].reset_index(drop=True)
+            table = table.groupby(case).first()
         joined = units.y.astype(bool) if self.kind == "binary" else units.y
-        return Cases(
-            self.kind, self.labels, joined, units.proba, units.unit, units.groups,
-            units.n_images, first, table, by_unit=True,
-        )  # fmt: skip
+        return self._cases(
+            joined, units.proba, units.unit, units.groups, units.n_images, case, table
+        )
 
-    def _score(self, proba: np.ndarray) -> np.ndarray:
+    def _cases(self, *values: Any) -> Cases:
+        by_unit = self.unit is not None
+        return Cases(self.kind, self.labels, self.class_names, *values, by_unit)
+
+    def _score(self, proba: np.ndarray, classes: tuple | None) -> np.ndarray:
+        """Probabilities in the order of `labels`; for two classes of the positive."""
         proba = np.asarray(proba, dtype=float)
         self._check(proba)
-        if self.kind != "binary" or proba.ndim == 1:
+        if self.kind == "multilabel" or proba.ndim == 1:
             return proba
         if proba.shape[1] == 1:
             return proba[:, 0]
-        classes = sorted(self.labels) if self._classes is None else list(self._classes)
-        return proba[:, classes.index(self.labels[1])]
+        order = list(classes or self._classes or sorted(self.labels))
+        if set(order) != set(self.labels):
+            raise ValueError(
+                f"the probabilities are of the classes {order}, and y holds "
+                f"{sorted(self.labels, key=str)}: evaluate on cases of the same "
+                "classes."
+            )
+        columns = [order.index(label) for label in self.labels]
+        return proba[:, columns[1]] if self.kind == "binary" else proba[:, columns]
 
     def _check(self, proba: np.ndarray) -> None:
         n, k = len(self.y), len(self.labels)
@@ -267,13 +297,6 @@ def _check_constant(table: "pd.DataFrame", unit: np.ndarray) -> None:
                 f"subgroups[{name!r}] differs within {len(mixed)} units, such as "
                 f"{mixed[0]!r}: a unit is in one subgroup. Give a level for each unit."
             )
-
-
-def _first_rows(unit: np.ndarray, names: Sequence[Any]) -> np.ndarray:
-    first: dict[Any, int] = {}
-    for row, name in enumerate(unit.tolist()):
-        first.setdefault(name, row)
-    return np.array([first[name] for name in np.asarray(names).tolist()])
 
 
 def _as_labels(y: Any) -> np.ndarray:

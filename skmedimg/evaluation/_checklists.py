@@ -84,7 +84,9 @@ def _training(facts: Facts) -> str:
 def _missing(facts: Facts) -> str:
     if facts.n_excluded is None:
         return AUTHOR
-    return f"{facts.n_excluded} images were left out, see Patients and cases; {AUTHOR} why"
+    return (
+        f"{facts.n_excluded} images were left out, see Patients and cases; {AUTHOR} why"
+    )
 
 
 def _partitions(facts: Facts) -> str:
@@ -166,7 +168,7 @@ def _evaluation(facts: Facts) -> str:
 
 
 def _compared(facts: Facts) -> str:
-    return ", ".join([*facts.compared, facts.baseline])
+    return ", ".join([*facts.compared, *facts.baselines])
 
 
 def _events(facts: Facts) -> str:

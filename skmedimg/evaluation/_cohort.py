@@ -161,11 +161,13 @@ def _probability_of_truth(cases: Cases) -> np.ndarray:
 
 
 def _thumbnails(cases: Cases, order: np.ndarray, images: Any) -> Plot:
-    shown = [np.asarray(images[int(row)]) for row in cases.image[order]]
+    shown = [np.asarray(images[int(row)]) for row in cases.first_image[order]]
 
     def draw(ax: "Axes") -> None:
         ax.set_axis_off()
-        for place, (image, name) in enumerate(zip(shown, cases.name[order], strict=True)):
+        for place, (image, name) in enumerate(
+            zip(shown, cases.name[order], strict=True)
+        ):
             row, column = divmod(place, 4)
             box = [column / 4 + 0.01, 1 - (row + 1) / 3 + 0.01, 0.23, 0.26]
             inner = ax.inset_axes(box)
@@ -232,7 +234,9 @@ def versions() -> dict[str, str]:
             import skmedimg
 
             # Run from a checkout that is not installed.
-            found[name] = skmedimg.__version__ if name == "skmedimg" else "not installed"
+            found[name] = (
+                skmedimg.__version__ if name == "skmedimg" else "not installed"
+            )
     return found
 
 

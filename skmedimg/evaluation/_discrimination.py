@@ -137,9 +137,7 @@ def _without_known(cases: Cases, settings: Settings, known: np.ndarray) -> list[
     return [Row(f"AUC {of}", area, of, auc_method(cases))]
 
 
-def _models(
-    cases: Cases, rivals: Mapping[str, Cases], settings: Settings
-) -> list[Row]:
+def _models(cases: Cases, rivals: Mapping[str, Cases], settings: Settings) -> list[Row]:
     """AUC and Brier score of each model, the evaluated one first."""
     rows = []
     for name, own in {"This model": cases, **rivals}.items():

@@ -52,8 +52,8 @@ class Facts:
         Columns.
     compared : tuple of str
         Names of other models.
-    baseline : str
-        What the baselines are.
+    baselines : tuple of str
+        Names of the baselines.
     distortions : tuple of str
         Parameters that distort risks.
     software : str
@@ -81,6 +81,6 @@ class Facts:
     random_state: str
     subgroups: tuple[str, ...]
     compared: tuple[str, ...]
-    baseline: str
+    baselines: tuple[str, ...]
     distortions: tuple[str, ...]
     software: str

@@ -160,9 +160,7 @@ def svg_of(plot: Plot) -> str:
     buffer = io.StringIO()
     figure = figure_of(plot)
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": plot.name}):
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata={"Date": None}
-        )
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

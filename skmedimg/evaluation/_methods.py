@@ -56,7 +56,11 @@ def _areas(facts: Facts) -> Iterator[str]:
     resampled = "patients" if facts.grouped else "cases"
     yield (
         "Average precision"
-        + (", F1 score and balanced accuracy have" if facts.kind == "binary" else " has")
+        + (
+            ", F1 score and balanced accuracy have"
+            if facts.kind == "binary"
+            else " has"
+        )
         + f" bias-corrected and accelerated bootstrap intervals ({facts.n_bootstrap} "
         f"resamples of {resampled}, seed {facts.random_state})."
     )

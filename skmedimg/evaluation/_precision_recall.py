@@ -60,7 +60,9 @@ class PrecisionRecallBand:
         ax.legend(loc="lower left", frameon=False)
 
 
-def _replicates(cases: Cases, settings: Settings, order: np.ndarray) -> Iterator[np.ndarray]:
+def _replicates(
+    cases: Cases, settings: Settings, order: np.ndarray
+) -> Iterator[np.ndarray]:
     """How often each case occurs in bootstrap samples of the patients."""
     groups = np.arange(len(cases.y)) if cases.groups is None else cases.groups
     cluster = np.unique(groups, return_inverse=True)[1][order]

@@ -58,12 +58,16 @@ class Plot:
         What stands below it, and what it shows, for those who cannot see it.
     draw : callable
         Draws on the Axes it is given.
+    width, height : float
+        In inches.
     """
 
     name: str
     caption: str
     alt: str
     draw: Callable[["Axes"], None]
+    width: float = 4.6
+    height: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -245,10 +249,10 @@ def as_table(rows: Sequence[Row], caption: str, first: str = "Metric") -> Table:
     return Table(caption, pd.DataFrame(columns))
 
 
-def figure_of(plot: Plot, width: float = 4.6, height: float = 4.0) -> Any:
+def figure_of(plot: Plot) -> "MatplotlibFigure":
     """The plot on a matplotlib figure of its own, apart from pyplot."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(plot.width, plot.height), layout="constrained")
     plot.draw(figure.subplots())
     return figure

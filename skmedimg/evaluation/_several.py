@@ -1,6 +1,6 @@
 """More than two classes, or several labels an image: the same figures for each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +42,7 @@ def _answers(cases: Cases) -> np.ndarray:
 
 
 def discrimination_of_each(
-    cases: Cases, settings: Settings, threshold: float
+    cases: Cases, settings: Settings, threshold: float, rivals: Mapping[str, Cases]
 ) -> Section:
     """The mean area, and each class or label with its own.
 
@@ -54,11 +54,13 @@ def discrimination_of_each(
         Level, replicates.
     threshold : float
         Of each label.
+    rivals : mapping of str to Cases
+        Other models and baselines.
 
     Returns
     -------
     Section
-        A table with a row a class or label.
+        A table with a row a class or label, and one with a row a model.
     """
     import pandas as pd
 
@@ -91,7 +93,15 @@ def discrimination_of_each(
         sentences.append("The class called is the most probable one.")
     table = Table("By label" if cases.kind == "multilabel" else "By class",
                   pd.DataFrame(entries))  # fmt: skip
-    return Section("Discrimination", sentences, [table], rows=rows)
+    others = [macro_row(own, settings)._replace(of=n) for n, own in rivals.items()]
+    models = pd.DataFrame(
+        {
+            "Model": ["This model", *rivals],
+            "Mean AUC (interval)": [shown(r.estimate) for r in (rows[0], *others)],
+        }
+    )
+    beside = Table("The model beside others, on the same cases", models)
+    return Section("Discrimination", sentences, [table, beside], rows=rows + others)
 
 
 def _one_by_one(cases: Cases) -> Iterator[tuple[object, Cases]]:

@@ -29,7 +29,7 @@ def choose_threshold(
     Parameters
     ----------
     cases : Cases
-        Of two classes.
+        Of the model.
     threshold, target_sensitivity, threshold_from, pos_label : object
         As in `skmedimg.evaluation.evaluate`.
 
@@ -43,6 +43,11 @@ def choose_threshold(
     ValueError
         If `threshold_from` has no target, or too few positive cases for it.
     """
+    if cases.kind != "binary" and target_sensitivity is not None:
+        raise ValueError(
+            f"target_sensitivity={target_sensitivity:g} is of two classes, and these "
+            f"are {len(cases.classes)} classes or labels: evaluate one at a time."
+        )
     if target_sensitivity is None:
         if threshold_from is not None:
             raise ValueError(
@@ -74,9 +79,7 @@ def choose_threshold(
     )
 
 
-def _tuning_cases(
-    threshold_from: Sequence[Any], pos_label: Any, cases: Cases
-) -> Cases:
+def _tuning_cases(threshold_from: Sequence[Any], pos_label: Any, cases: Cases) -> Cases:
     if len(threshold_from) not in (2, 3):
         raise ValueError(
             f"threshold_from has {len(threshold_from)} parts: pass (y, probabilities) "
