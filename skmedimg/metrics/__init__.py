@@ -20,6 +20,12 @@ from skmedimg.metrics._operating_points import (
     specificity_at_sensitivity,
     threshold_at_sensitivity,
 )
+from skmedimg.metrics._plot.decision_curve import DecisionCurveDisplay
+from skmedimg.metrics._plot.history import HistoryDisplay
+from skmedimg.metrics._plot.reliability import ReliabilityDisplay
+from skmedimg.metrics._plot.risk_coverage import RiskCoverageDisplay
+from skmedimg.metrics._plot.roc_band import RocBandDisplay
+from skmedimg.metrics._plot.subgroups import SubgroupDisplay
 from skmedimg.metrics._proportions import (
     PredictiveValues,
     accuracy_ci,
@@ -31,9 +37,15 @@ from skmedimg.metrics._proportions import (
 
 __all__ = [
     "Comparison",
+    "DecisionCurveDisplay",
     "Estimate",
+    "HistoryDisplay",
     "OperatingPoint",
     "PredictiveValues",
+    "ReliabilityDisplay",
+    "RiskCoverageDisplay",
+    "RocBandDisplay",
+    "SubgroupDisplay",
     "accuracy_ci",
     "delong_test",
     "partial_roc_auc",

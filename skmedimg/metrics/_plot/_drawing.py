@@ -1,5 +1,6 @@
 """What the displays share: axes, legends, and the answers of an estimator."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from skmedimg.metrics._checks import positive_code
 # Okabe and Ito's palette without its yellow, which is hard to see on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#595959"
+# Mark of lines that help to read the curves.
+_REFERENCE = "reference"
 # Opacity of the bands of confidence.
 BAND = 0.2
 
@@ -32,23 +35,38 @@ def reference_line(ax: Any, x: Any, y: Any, label: str, style: str = "--") -> An
     """Draw a grey line once, however many curves share the axes; None from then on."""
     if label in ax.get_legend_handles_labels()[1]:
         return None
-    return ax.plot(x, y, linestyle=style, color=GREY, linewidth=1, label=label)[0]
+    look = {"linestyle": style, "color": GREY, "linewidth": 1, "gid": _REFERENCE}
+    return ax.plot(x, y, label=label, **look)[0]
 
 
-def legend(ax: Any, loc: str) -> None:
-    ax.legend(loc=loc, fontsize="small", frameon=False)
+def legend(ax: Any, loc: str, within: Sequence[float] = (0, 0, 1, 1)) -> None:
+    """Put the legend into a corner of a box (left, bottom, width, height) of the axes.
 
-
-def legend_on_top(ax: Any) -> None:
-    """Put the legend above whatever is drawn, by making room for it."""
-    n_lines = sum(
-        1 + label.count("\n") for label in ax.get_legend_handles_labels()[1]
+    What only helps to read the curves is named last.
+    """
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: _is_reference(handles[i]))
+    ax.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc=loc,
+        bbox_to_anchor=within,
+        fontsize="small",
+        frameon=False,
     )
-    bottom, top = ax.dataLim.y0, ax.dataLim.y1
-    low, _ = ax.get_ylim()
+
+
+def _is_reference(handle: Any) -> bool:
+    return getattr(handle, "get_gid", lambda: None)() == _REFERENCE
+
+
+def legend_on_top(ax: Any, low: float, high: float) -> None:
+    """Show values from `low` to `high`, and the legend above them."""
+    labels = ax.get_legend_handles_labels()[1]
+    n_lines = sum(1 + label.count("\n") for label in labels)
     # A line of small print is about 5 % of the height of the figures made here.
     room = min(0.06 + 0.055 * n_lines, 0.6)
-    ax.set_ylim(low, low + (top - min(low, bottom)) / (1 - room))
+    ax.set_ylim(low, low + (high - low) / (1 - room))
     legend(ax, "upper right")
 
 
@@ -86,7 +104,7 @@ def positive_probability(
     """
     check_is_fitted(estimator)
     classes = np.asarray(estimator.classes_).tolist()
-    label = classes[positive_code(classes, pos_label)]
+    label = classes[positive_code(classes, pos_label, "the estimator")]
     probability, _ = _get_response_values_binary(
         estimator, X, response_method="predict_proba", pos_label=label
     )

@@ -110,9 +110,8 @@ class DecisionCurveDisplay:
         self.ax_.set(
             xlabel="Threshold probability",
             ylabel=with_positive("Net benefit", self.pos_label),
-            ylim=(-0.15 * top, top),
         )
-        legend_on_top(self.ax_)
+        legend_on_top(self.ax_, -0.15 * top, top)
         return self
 
     @classmethod

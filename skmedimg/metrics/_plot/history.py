@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skmedimg.metrics._plot._drawing import GREY, axes_for, legend
+from skmedimg.metrics._plot._drawing import axes_for, legend
 
 _CURVES = {"train_loss": "Training", "valid_loss": "Validation"}
 
@@ -27,7 +27,7 @@ class HistoryDisplay:
     lines_ : dict of str to matplotlib Line2D
         The curves, by column of `history`.
     best_ : matplotlib Line2D or None
-        Vertical line at the epoch of the least validation loss.
+        Mark at the epoch of the least validation loss.
     ax_ : matplotlib Axes
         Axes drawn on.
     figure_ : matplotlib Figure
@@ -83,13 +83,17 @@ class HistoryDisplay:
         return self
 
     def _mark_best(self, epoch: np.ndarray) -> Any:
-        if "valid_loss" not in self.history:
+        if "valid_loss" not in self.lines_:
             return None
-        best = epoch[np.nanargmin(self.history["valid_loss"])]
-        label = f"Least validation loss (epoch {best})"
-        return self.ax_.axvline(
-            best, linestyle=":", color=GREY, linewidth=1, label=label
-        )
+        loss = np.asarray(self.history["valid_loss"])
+        best = int(np.nanargmin(loss))
+        return self.ax_.plot(
+            epoch[best],
+            loss[best],
+            "o",
+            color=self.lines_["valid_loss"].get_color(),
+            label=f"Least validation loss (epoch {epoch[best]})",
+        )[0]
 
     @classmethod
     def from_estimator(

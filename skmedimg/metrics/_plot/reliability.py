@@ -106,8 +106,8 @@ class ReliabilityDisplay:
         self.figure_ = self.ax_.figure
         self.ideal_ = reference_line(self.ax_, [0, 1], [0, 1], "Ideal")
         predicted, observed = self.curve["predicted"], self.curve["observed"]
-        label = (self.name if name is None else name) or "Observed (95 % CI)"
-        style = {"label": label, "fmt": "o-", "markersize": 5, "linewidth": 1.2}
+        name = (self.name if name is None else name) or "Observed"
+        style = {"label": f"{name} (95 % CI)", "fmt": "o-", "markersize": 5}
         self.line_ = self.ax_.errorbar(
             predicted,
             observed,
@@ -122,12 +122,19 @@ class ReliabilityDisplay:
             yticks=np.linspace(0, 1, 6),
             aspect="equal",
         )
+        self.ax_.spines["left"].set_bounds(0, 1)
         bottom = -0.02 if self.distribution_ is None else _STRIP_BOTTOM - 0.01
-        self.ax_.set_ylim(min(bottom, self.ax_.get_ylim()[0]), 1.02)
+        bottom = min(bottom, self.ax_.get_ylim()[0])
+        self.ax_.set_ylim(bottom, 1.02)
         # Risks that are too low leave the corner below the diagonal free, and the
         # other way round.
         above = np.average(observed - predicted, weights=self.curve["n"]) > 0
-        legend(self.ax_, "lower right" if above else "upper left")
+        at_zero = -bottom / (1.02 - bottom)
+        legend(
+            self.ax_,
+            "lower right" if above else "upper left",
+            within=(0, at_zero, 1, 1 - at_zero),
+        )
         return self
 
     def _draw_distribution(self) -> Any:

@@ -123,9 +123,10 @@ class RiskCoverageDisplay:
             xlabel="Coverage (share of cases kept)",
             ylabel="Risk (mean error of cases kept)",
             xlim=(-0.01, 1.01),
-            ylim=(min(0, self.ax_.dataLim.y0), None),
         )
-        legend_on_top(self.ax_)
+        # A classifier without an error has a curve at zero, and still an axis.
+        low, high = min(0.0, self.ax_.dataLim.y0), max(self.ax_.dataLim.y1, 0.01)
+        legend_on_top(self.ax_, low, high)
         return self
 
     @classmethod
@@ -201,7 +202,7 @@ class RiskCoverageDisplay:
         ax: Any = None,
         curve_kwargs: Any = None,
     ) -> "RiskCoverageDisplay":
-        """Draw the curve of a classifier's errors over its greatest probabilities.
+        """Draw the curve of a classifier: is the most probable class right, how probable.
 
         Parameters
         ----------
