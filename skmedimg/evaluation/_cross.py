@@ -20,7 +20,7 @@ from sklearn.utils.validation import has_fit_parameter
 from skmedimg.evaluation._cases import CaseReader
 from skmedimg.evaluation._discrimination import holm
 from skmedimg.metrics import Comparison, Estimate, ReliabilityDisplay
-from skmedimg.metrics._auc import delong_components
+from skmedimg.metrics._auc import NO_VARIANCE, delong_components, without_variance
 from skmedimg.model_selection import PatientKFold
 
 if TYPE_CHECKING:
@@ -323,10 +323,11 @@ def _cv_auc(
     by_cluster = np.bincount(cluster, influence)
     n = len(by_cluster)
     error = np.sqrt(n / (n - 1) * np.sum(by_cluster**2))
-    if error == 0:  # every fold is ranked without a mistake, or all scores are equal
-        return Estimate(auc, float("nan"), float("nan"))
-    smaller = min(len(np.unique(cluster[side])) for side in (positive, ~positive))
-    half = stdtrit(max(smaller - 1, 1), (1 + level) / 2) * error / (auc * (1 - auc))
+    n_pos, n_neg = (len(np.unique(cluster[side])) for side in (positive, ~positive))
+    smaller = min(n_pos, n_neg)
+    if smaller == 1 or error**2 < NO_VARIANCE:
+        return without_variance(auc, n_pos, n_neg, level)
+    half = stdtrit(smaller - 1, (1 + level) / 2) * error / (auc * (1 - auc))
     low, high = expit(logit(auc) + np.array([-half, half]))
     return Estimate(auc, float(low), float(high))
 

@@ -150,11 +150,7 @@ def auc_interval(
     if smaller > 1:
         variance = auc_covariance(positive, components[np.newaxis], cluster).item()
     if variance < NO_VARIANCE:
-        z = float(ndtri((1 + level) / 2))
-        low = _newcombe_low(auc, n_pos, n_neg, z)
-        # The method is symmetric in the classes.
-        high = 1 - _newcombe_low(1 - auc, n_pos, n_neg, z)
-        return Estimate(auc, low, high)
+        return without_variance(auc, n_pos, n_neg, level)
     half_width = float(stdtrit(smaller - 1, (1 + level) / 2)) * np.sqrt(variance)
     if transform is None:
         bounds = np.clip([auc - half_width, auc + half_width], 0, 1)
@@ -163,6 +159,15 @@ def auc_interval(
         half_width /= auc * (1 - auc)
         bounds = expit(logit(auc) + half_width * np.array([-1, 1]))
     return Estimate(auc, *bounds.tolist())
+
+
+def without_variance(auc: float, n_pos: int, n_neg: int, level: float) -> Estimate:
+    """Return the area with the interval of Newcombe 2006, method 5."""
+    z = float(ndtri((1 + level) / 2))
+    low = _newcombe_low(auc, n_pos, n_neg, z)
+    # The method is symmetric in the classes.
+    high = 1 - _newcombe_low(1 - auc, n_pos, n_neg, z)
+    return Estimate(auc, low, high)
 
 
 def delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
