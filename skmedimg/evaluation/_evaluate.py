@@ -191,7 +191,7 @@ def evaluate(
         images=X if show_images else None,
     )
     for text in study.severe:
-        warnings.warn(text, UserWarning, stacklevel=2)
+        warnings.warn(text, UserWarning, stacklevel=3)  # validate_params is one
     return make_report(study)
 
 

@@ -58,7 +58,7 @@ def calibration(
 
     def draw(ax: "Axes") -> None:
         ReliabilityDisplay.from_predictions(
-            cases.y.astype(int), cases.score, groups=cases.groups, ax=ax
+            cases.y.astype(int), cases.score, ax=ax
         )
 
     plot = Plot(
