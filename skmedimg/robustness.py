@@ -85,8 +85,20 @@ def _rotation(x: torch.Tensor, strength: float, drawn: torch.Tensor) -> torch.Te
 
 
 def _resolution(x: torch.Tensor, strength: float, drawn: torch.Tensor) -> torch.Tensor:
-    size = tuple(x.shape[2:])
-    return resize(resize(x, [max(1, round(strength * s)) for s in size]), size)
+    size = list(x.shape[2:])
+    return _resample(_resample(x, [max(1, round(strength * s)) for s in size]), size)
+
+
+def _resample(x: torch.Tensor, size: list[int]) -> torch.Tensor:
+    """Resize, antialiased; volumes within slices first, then across them.
+
+    `resize` averages volumes over whole pixels, which blurs more at 80 % than at 50 %.
+    """
+    if len(size) == 2:
+        return resize(x, size)
+    depth, *plane = size
+    x = resize(x.flatten(1, 2), plane).unflatten(1, x.shape[1:3])
+    return resize(x.flatten(3), [depth, math.prod(plane)]).unflatten(3, plane)
 
 
 def _move_in_plane(x: torch.Tensor, **changes: torch.Tensor) -> torch.Tensor:
@@ -368,7 +380,13 @@ def _read_images(X: Any, estimator: Any) -> ImageArray:
     if isinstance(source, np.ndarray):
         source = check_numeric(source)
     if spec is None:
-        spec = ImageSpec.from_array(source, **reading)
+        try:
+            spec = ImageSpec.from_array(source, **reading)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} Where the estimator does not know, give X a channel axis of "
+                "length 1, X[:, np.newaxis], and let a pipeline drop it again."
+            ) from error
     spec.check(source)
     return ImageArray(source, spec, groups_of(X))
 

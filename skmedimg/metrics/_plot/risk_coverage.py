@@ -202,7 +202,7 @@ class RiskCoverageDisplay:
         ax: Any = None,
         curve_kwargs: Any = None,
     ) -> "RiskCoverageDisplay":
-        """Draw the curve of a classifier: is the most probable class right, how probable.
+        """Draw the curve of a classifier: is its most probable class right?
 
         Parameters
         ----------

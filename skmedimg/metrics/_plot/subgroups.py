@@ -189,10 +189,8 @@ class SubgroupDisplay:
             If lengths differ, a label or a subgroup is missing, there are not exactly
             two classes, or `pos_label` is needed and not given.
         """
-        y_true, y_score = (
-            check_column(y_true, "y_true"),
-            check_column(y_score, "y_score"),
-        )
+        y_true = check_column(y_true, "y_true")
+        y_score = check_column(y_score, "y_score")
         # What is compared may be labels, which are no scores.
         positive, _, cluster = check_binary(
             y_true, np.zeros(len(y_score)), pos_label, groups
