@@ -73,7 +73,8 @@ class Page:
 
     def call(self, method, **params):
         number = next(self._numbers)
-        self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        message = {"id": number, "method": method, "params": params}
+        self._socket.send(json.dumps(message))
         while True:
             message = self._receive()
             if message.get("id") == number:

@@ -1,12 +1,13 @@
 """What happens at the one threshold: in all cases, and in subgroups."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skmedimg.evaluation._cases import Cases
-from skmedimg.evaluation._discrimination import auc_row, bootstrapped
+from skmedimg.evaluation._discrimination import auc_method, auc_row, bootstrapped
 from skmedimg.evaluation._report import (
     NAN,
     Plot,
@@ -35,13 +36,20 @@ FEWEST_EVENTS = 10
 _UNKNOWN = Estimate(NAN, NAN, NAN)
 
 
+def proportion_method(cases: Cases) -> str:
+    """How the interval of a proportion was made."""
+    if cases.groups is None:
+        return "Wilson"
+    return "Wilson, effective size by patient"
+
+
 def sensitivity_and_specificity(
     cases: Cases, threshold: float, settings: Settings
 ) -> list[Row]:
     """Rows of sensitivity and specificity."""
     y, answer = cases.y.astype(int), (cases.score >= threshold).astype(int)
     shared = {"groups": cases.groups, "level": settings.level}
-    method = "Wilson" if cases.groups is None else "Wilson, effective size by patient"
+    method = proportion_method(cases)
     return [
         Row("Sensitivity", sensitivity_ci(y, answer, **shared), "all", method),
         Row("Specificity", specificity_ci(y, answer, **shared), "all", method),
@@ -106,16 +114,16 @@ def _prevalence(cases: Cases, settings: Settings) -> float:
 def _confusion(cases: Cases, answer: np.ndarray) -> Table:
     import pandas as pd
 
-    negative, positive = map(str, cases.classes)
+    negative, positive = cases.class_names
     counts = [
         [int(np.sum((cases.y == truth) & (answer == said))) for said in (1, 0)]
         for truth in (1, 0)
     ]
     frame = pd.DataFrame(
         {
-            "Truth": [f"{positive} (positive)", f"{negative} (negative)"],
-            f"Called {positive}": [str(row[0]) for row in counts],
-            f"Called {negative}": [str(row[1]) for row in counts],
+            "Truth": [f"Positive: {positive}", f"Negative: {negative}"],
+            "Called positive": [str(row[0]) for row in counts],
+            "Called negative": [str(row[1]) for row in counts],
         }
     )
     return Table(f"Confusion matrix, numbers of {cases.noun}s", frame)
@@ -168,43 +176,40 @@ def by_subgroup(cases: Cases, threshold: float, settings: Settings) -> Section:
 def _parts(
     cases: Cases, threshold: float, settings: Settings
 ) -> Iterator[tuple[str, Cases, list[Row]]]:
-    if cases.subgroups is None:
-        return
-    for column in cases.subgroups:
-        levels = cases.subgroups[column].to_numpy()
-        for level in sorted(set(levels)):
-            own = _part(cases, levels == level)
-            name = f"{column}: {level}"
-            yield name, own, _figures(own, name, threshold, settings)
+    for name, chosen in cases.parts():
+        own = _part(cases, chosen)
+        yield name, own, _figures(own, name, threshold, settings)
 
 
 def _part(cases: Cases, chosen: np.ndarray) -> Cases:
-    from dataclasses import replace
-
     groups = None if cases.groups is None else cases.groups[chosen]
     return replace(cases, y=cases.y[chosen], score=cases.score[chosen], groups=groups)
 
 
 def _figures(own: Cases, name: str, threshold: float, settings: Settings) -> list[Row]:
+    """Figures of a subgroup; NaN where too few cases bear them."""
     n_positive = int(own.y.sum())
-    enough = n_positive >= FEWEST_EVENTS, len(own.y) - n_positive >= FEWEST_EVENTS
-    area = auc_row(own, settings).estimate if all(enough) else _UNKNOWN
-    rows = [Row("AUC", area, name)]
-    for metric, row_enough, place in (
-        ("Sensitivity", enough[0], 0),
-        ("Specificity", enough[1], 1),
+    enough = {
+        "Sensitivity": n_positive >= FEWEST_EVENTS,
+        "Specificity": len(own.y) - n_positive >= FEWEST_EVENTS,
+    }
+    area = auc_row(own, settings).estimate if all(enough.values()) else _UNKNOWN
+    rows = [Row("AUC", area, name, auc_method(own))]
+    for metric, interval in (
+        ("Sensitivity", sensitivity_ci),
+        ("Specificity", specificity_ci),
     ):
         estimate = _UNKNOWN
-        if row_enough:
-            answer = sensitivity_ci if place == 0 else specificity_ci
-            estimate = answer(
+        if enough[metric]:
+            answer = (own.score >= threshold).astype(int)
+            estimate = interval(
                 own.y.astype(int),
-                (own.score >= threshold).astype(int),
+                answer,
                 pos_label=1,
                 groups=own.groups,
                 level=settings.level,
             )
-        rows.append(Row(metric, estimate, name))
+        rows.append(Row(metric, estimate, name, proportion_method(own)))
     return rows
 
 

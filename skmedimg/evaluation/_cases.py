@@ -1,6 +1,6 @@
 """What is scored: labels and probabilities, a row a case, with the patient of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Cases:
     case_of_image : ndarray of int
         Case that each image belongs to.
     subgroups : DataFrame of n rows or None
-        Columns of levels.
+        Columns of categories.
     by_unit : bool
         Whether a case is a unit that was named, rather than an image.
     """
@@ -71,6 +71,21 @@ class Cases:
     def noun(self) -> str:
         """What one case is called."""
         return "unit" if self.by_unit else "image"
+
+    @property
+    def named_y(self) -> np.ndarray:
+        """Names of the classes of the cases, of two classes or more."""
+        if self.kind == "binary":
+            return np.array(self.class_names)[self.y.astype(int)]
+        names = dict(zip(self.classes, self.class_names, strict=True))
+        return np.array([names[label] for label in self.y.tolist()])
+
+    def parts(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Each subgroup: its name, and which cases are in it."""
+        for column in () if self.subgroups is None else self.subgroups:
+            levels = self.subgroups[column]  # type: ignore[index]
+            for level in levels.cat.categories:
+                yield f"{column}: {level}", (levels == level).to_numpy()
 
     def counts(self) -> str:
         """Numbers of images, units and patients, as a sentence has them."""
@@ -195,7 +210,8 @@ class CaseReader:
         case = np.array([place[name] for name in self.unit.tolist()])
         if table is not None:
             _check_constant(table, self.unit)
-            table = table.groupby(case).first()
+            first = np.unique(case, return_index=True)[1]
+            table = table.iloc[first].reset_index(drop=True)
         joined = units.y.astype(bool) if self.kind == "binary" else units.y
         return self._cases(
             joined, units.proba, units.unit, units.groups, units.n_images, case, table
@@ -280,17 +296,27 @@ def as_subgroups(subgroups: Any, n: int) -> "pd.DataFrame | None":
 
 
 def _levels(values: np.ndarray) -> "pd.Series":
+    """Categories as text, in their natural order; what is missing is one of its own."""
     import pandas as pd
 
     column = pd.Series(values)
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > _MOST_LEVELS:
-        column = pd.qcut(column, 3, duplicates="drop", precision=1)
-    return column.astype(object).map(str, na_action="ignore").fillna("not known")
+        third = pd.qcut(column, 3, duplicates="drop", labels=False)
+        ends = column.groupby(third).agg(["min", "max"])
+        texts = [f"{low:g} to {high:g}" for low, high in ends.itertuples(index=False)]
+        codes = third.fillna(-1).astype(int)
+    else:
+        codes, found = pd.factorize(column, sort=True)
+        texts = [str(level) for level in found]
+    if (codes < 0).any():
+        codes = np.where(codes < 0, len(texts), codes)
+        texts.append("not known")
+    return pd.Series(pd.Categorical.from_codes(codes, texts))
 
 
 def _check_constant(table: "pd.DataFrame", unit: np.ndarray) -> None:
     for name in table:
-        counts = table[name].groupby(unit).nunique()
+        counts = table[name].astype(str).groupby(unit).nunique()
         mixed = counts.index[counts > 1]
         if len(mixed):
             raise ValueError(

@@ -3,8 +3,8 @@
 The items are numbered as published and paraphrased. An answer states what the report
 knows; what it does not know is left to the author, never filled in.
 
-- A. S. Tejani et al., "Checklist for Artificial Intelligence in Medical Imaging (CLAIM):
-  2024 update", Radiology: Artificial Intelligence 6(4):e240300, 2024.
+- A. S. Tejani et al., "Checklist for Artificial Intelligence in Medical Imaging
+  (CLAIM): 2024 update", Radiology: Artificial Intelligence 6(4):e240300, 2024.
 - G. S. Collins et al., "TRIPOD+AI statement: updated guidance for reporting clinical
   prediction models that use regression or machine learning methods", BMJ
   385:e078378, 2024.

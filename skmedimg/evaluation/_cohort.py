@@ -71,21 +71,21 @@ def _partition_table(
 ) -> Table:
     import pandas as pd
 
-    groups = cases.groups
-    own = [_partition("Evaluation", labels, cases.classes, cases.kind)]
-    own[0]["Patients"] = "–" if groups is None else str(len(np.unique(groups)))
-    for name, (y, patients) in partitions.items():
-        row = _partition(name, np.asarray(y), cases.classes, cases.kind)
-        n = "–" if patients is None else str(len(np.unique(patients)))
-        own.append(row | {"Patients": n})
-    return Table("Images by partition", pd.DataFrame(own))
+    parts = {"Evaluation": (labels, cases.groups), **partitions}
+    rows = [_partition(name, y, groups, cases) for name, (y, groups) in parts.items()]
+    return Table("Images by partition", pd.DataFrame(rows))
 
 
-def _partition(name: str, y: np.ndarray, classes: tuple, kind: str) -> dict[str, str]:
-    row = {"Partition": name, "Images": str(len(y)), "Patients": "–"}
-    for i, label in enumerate(classes):
-        n = int(np.nansum(y[:, i]) if kind == "multilabel" else np.sum(y == label))
-        row[str(label)] = f"{n} ({n / len(y):.1%})"
+def _partition(
+    name: str, y: np.ndarray, groups: np.ndarray | None, cases: Cases
+) -> dict[str, str]:
+    n_patients = "–" if groups is None else str(len(np.unique(groups)))
+    row = {"Partition": name, "Images": str(len(y)), "Patients": n_patients}
+    for i, (label, shown_as) in enumerate(
+        zip(cases.classes, cases.class_names, strict=True)
+    ):
+        own = y[:, i] == 1 if cases.kind == "multilabel" else y == label
+        row[shown_as] = f"{own.sum()} ({own.mean():.1%})"
     return row
 
 
@@ -93,24 +93,21 @@ def _level_table(cases: Cases) -> Table:
     import pandas as pd
 
     entries = []
-    for column in cases.subgroups if cases.subgroups is not None else ():
-        levels = cases.subgroups[column].to_numpy()  # type: ignore[index]
-        for level in sorted(set(levels)):
-            chosen = levels == level
-            entry = {"Characteristic": f"{column}: {level}"}
-            entry[f"All {cases.noun}s"] = f"{chosen.sum()} ({chosen.mean():.1%})"
-            if cases.kind != "multilabel":
-                entry |= _by_class(cases, chosen)
-            entries.append(entry)
+    for name, chosen in cases.parts():
+        entry = {"Characteristic": name}
+        entry[f"All {cases.noun}s"] = f"{chosen.sum()} ({chosen.mean():.1%})"
+        if cases.kind != "multilabel":
+            entry |= _by_class(cases, chosen)
+        entries.append(entry)
     return Table("Characteristics of the cases evaluated", pd.DataFrame(entries))
 
 
 def _by_class(cases: Cases, chosen: np.ndarray) -> dict[str, str]:
     shares = {}
-    for i, label in enumerate(cases.classes):
-        side = cases.y == (bool(i) if cases.kind == "binary" else label)
+    for name in cases.class_names:
+        side = cases.named_y == name
         n = int((chosen & side).sum())
-        shares[str(label)] = f"{n} ({n / max(side.sum(), 1):.1%})"
+        shares[name] = f"{n} ({n / max(side.sum(), 1):.1%})"
     return shares
 
 
@@ -133,13 +130,10 @@ def hardest_cases(cases: Cases, images: Any) -> Section:
 
     own = _probability_of_truth(cases)
     order = np.argsort(own, kind="stable")[:_HARDEST]
-    truth = cases.y[order]
-    if cases.kind == "binary":
-        truth = [cases.classes[int(label)] for label in truth]
     frame = pd.DataFrame(
         {
             cases.noun.capitalize(): [str(name) for name in cases.name[order]],
-            "Truth": [str(label) for label in truth],
+            "Truth": cases.named_y[order],
             "Probability of the truth": [f"{p:.3f}" for p in own[order]],
         }
     )

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+# What the model itself is called beside others.
+_OWN = "This model"
+
+
 def auc_method(cases: Cases) -> str:
     """How the interval of an area was made."""
     if cases.groups is None:
@@ -121,7 +125,8 @@ def discrimination(
             "Differences are the model less the other, on the same cases; p values "
             "of several comparisons are adjusted by Holm."
         )
-    all_rows = [*rows, *rival_rows, *(row for row, _, _ in differences)]
+    others = [row for row in rival_rows if row.of != _OWN]
+    all_rows = [*rows, *others, *(row for row, _, _ in differences)]
     return Section("Discrimination", sentences, tables, rows=all_rows)
 
 
@@ -140,8 +145,12 @@ def _without_known(cases: Cases, settings: Settings, known: np.ndarray) -> list[
 def _models(cases: Cases, rivals: Mapping[str, Cases], settings: Settings) -> list[Row]:
     """AUC and Brier score of each model, the evaluated one first."""
     rows = []
-    for name, own in {"This model": cases, **rivals}.items():
-        rows.append(auc_row(own, settings, name))
+    for name, own in {_OWN: cases, **rivals}.items():
+        area = auc_row(own, settings, name)
+        if np.ptp(own.score) == 0:
+            # Guessing ranks nothing, which is known without a sample.
+            area = Row("AUC", point(0.5), name)
+        rows.append(area)
         brier = np.mean((own.score - own.y) ** 2)
         rows.append(Row("Brier score", point(brier), name))
     return rows
@@ -230,15 +239,15 @@ def _difference_table(found: Sequence[tuple[Row, float, float]]) -> Table:
 
 def curves(cases: Cases, settings: Settings) -> Section:
     """ROC and precision-recall curves with their bands."""
-    y = cases.y.astype(int)
     roc = RocBandDisplay.from_predictions
     area = shown(auc_row(cases, settings).estimate)
     precision = PrecisionRecallBand(cases, settings)
 
     def draw_roc(ax: "Axes") -> None:
         roc(
-            y,
+            cases.named_y,
             cases.score,
+            pos_label=cases.class_names[1],
             groups=cases.groups,
             level=settings.level,
             random_state=settings.random_state,
@@ -256,7 +265,7 @@ def curves(cases: Cases, settings: Settings) -> Section:
             "precision-recall-curve",
             "Precision-recall curve. The dashed line is the share of positive cases.",
             "Precision against recall, average precision "
-            f"{precision.average:.3f} at a share of positive cases of {y.mean():.3f}.",
+            f"{precision.average:.3f}; share of positive cases {cases.y.mean():.3f}.",
             precision.draw,
         ),
     )

@@ -152,12 +152,12 @@ def _latex_row(values: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text in which LaTeX finds no command.
+    r"""Text in which LaTeX finds no command.
 
     Examples
     --------
     >>> from skmedimg.evaluation._documents import escaped
     >>> print(escaped("n_images > 5 %"))
-    n\\_images \\textgreater{} 5 \\%
+    n\_images \textgreater{} 5 \%
     """
     return _SPECIAL_PATTERN.sub(lambda found: _SPECIAL[found[0]], text)

@@ -94,8 +94,9 @@ def evaluate(
         A case is positive at this probability or more.
     target_sensitivity : float, default=None
         Sensitivity to choose the threshold by, in place of `threshold`.
-    threshold_from : tuple (y, probabilities) or (y, probabilities, groups), default=None
-        Other cases to choose it on, of the same unit. None chooses it on the cases
+    threshold_from : tuple of array-like, default=None
+        (y, probabilities) or (y, probabilities, groups) of other cases to choose the
+        threshold on, a row a case of the same unit. None chooses it on the cases
         evaluated, and the report says so.
     prevalence : float, default=None
         That predictive values and net benefit refer to; None takes that of the cases.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # No source is allowed but the file itself: whoever opens it is not told of to anyone.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
+# Inches from which on a plot has a row to itself.
+_WIDE = 5.5
+
 
 def html_page(report: EvaluationReport) -> str:
     """The report as one HTML document.
@@ -96,13 +99,18 @@ def _warnings(report: EvaluationReport) -> str:
 
 def _section(section: Section) -> str:
     name = anchor(section.title)
+    tables = "".join(map(_table, section.tables))
     plots = "".join(map(_plot, section.plots))
+    # One plot stands beside its tables where the page is wide enough.
+    beside = len(section.plots) == 1 and section.plots[0].width < _WIDE and tables
+    if plots:
+        plots = f'<div class="plots">{plots}</div>'
+    content = f"<div>{tables}</div>{plots}" if beside else tables + plots
     return (
         f'<section aria-labelledby="{name}">'
         f'<h2 id="{name}">{escape(section.title)}</h2>'
         f"{_sentences(section.sentences)}"
-        f"{''.join(map(_table, section.tables))}"
-        f"{f'<div class=plots>{plots}</div>' if plots else ''}</section>"
+        f'<div class="{"beside" if beside else "below"}">{content}</div></section>'
     )
 
 
@@ -135,8 +143,10 @@ def _rows(frame: "pd.DataFrame") -> str:
 
 
 def _plot(plot: Plot) -> str:
+    size = "wide" if plot.width >= _WIDE else "narrow"
     return (
-        f"<figure>{svg_of(plot)}<figcaption>{escape(plot.caption)}</figcaption>"
+        f'<figure class="{size}">{svg_of(plot)}<figcaption>{escape(plot.caption)}'
+        "</figcaption>"
         "</figure>"
     )
 

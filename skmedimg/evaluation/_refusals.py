@@ -44,9 +44,8 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     last, X = _last_step(estimator, X)
     if hasattr(last, "known_images"):
         images = np.asarray(last.known_images(X), dtype=bool)
-    patients = getattr(last, "_patients", None)
-    if patients is not None and groups is not None:
-        n_patients = patients.count(np.unique(groups).tolist())[0]
+    if hasattr(last, "known_patients") and groups is not None:
+        n_patients = int(last.known_patients(np.unique(groups)).sum())
     return Known(images, n_patients)
 
 
@@ -88,7 +87,7 @@ def overlap_text(known: Known) -> str | None:
     if known.images is not None:
         parts.append(f"{int(known.images.sum())} images")
     if known.n_patients is not None:
-        parts.append(f"{known.n_patients} patients")
+        parts.append(f"{known.n_patients} of the patients that fit was told of")
     if not parts:
         return None
     return f"Of those scored, {' and '.join(parts)} were in the training data"

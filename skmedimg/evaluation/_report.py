@@ -217,13 +217,10 @@ class EvaluationReport:
 def shown(estimate: Any, digits: int = 3) -> str:
     """A value, and its interval where it has one, as a table shows them."""
     value, low, high = estimate[:3]
-    if math.isnan(value):
-        return "–"
-    if math.isnan(low) or math.isnan(high):
-        return _number(value, digits)
-    return (
-        f"{_number(value, digits)} ({_number(low, digits)} to {_number(high, digits)})"
-    )
+    bounds = f"{_number(low, digits)} to {_number(high, digits)}"
+    if math.isnan(low):
+        return "–" if math.isnan(value) else _number(value, digits)
+    return bounds if math.isnan(value) else f"{_number(value, digits)} ({bounds})"
 
 
 def _number(value: float, digits: int) -> str:

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skmedimg.evaluation._cases import Cases
-from skmedimg.evaluation._report import Plot, Row, Section, Table, as_table, point
+from skmedimg.evaluation._report import (
+    NAN,
+    Plot,
+    Row,
+    Section,
+    Table,
+    as_table,
+    point,
+    shown,
+)
 from skmedimg.evaluation._settings import Settings
 from skmedimg.metrics import (
     DecisionCurveDisplay,
@@ -58,14 +67,14 @@ def calibration(
 
     def draw(ax: "Axes") -> None:
         ReliabilityDisplay.from_predictions(
-            cases.y.astype(int), cases.score, ax=ax
+            cases.named_y, cases.score, pos_label=cases.class_names[1], ax=ax
         )
 
     plot = Plot(
         "calibration",
         "Observed share of positive cases by predicted probability.",
-        "Reliability diagram, observed against predicted, slope "
-        f"{slope.estimate.value:.2f}, intercept-in-the-large {large.estimate.value:.2f}.",
+        "Reliability diagram, observed against predicted: slope "
+        f"{shown(slope.estimate)}, intercept-in-the-large {shown(large.estimate)}.",
         draw,
     )
     table = as_table(rows, "Calibration")
@@ -91,10 +100,10 @@ def calibration_rows(cases: Cases, settings: Settings) -> list[Row]:
         Row("Brier score, uncertainty", point(parts.uncertainty)),
         Row("Calibration error, debiased", point(error.value)),
         Row(
-            "Calibration error if perfectly calibrated",
-            Estimate((error.null_low + error.null_high) / 2, *error[1:3]),
+            "Calibration error of a perfect model",
+            Estimate(NAN, error.null_low, error.null_high),
             "all",
-            "Simulation: middle of the null band",
+            "Null band, by simulation",
         ),
     ]
 
@@ -119,10 +128,14 @@ def decision_curve(cases: Cases, settings: Settings) -> Section:
 
     def draw(ax: "Axes") -> None:
         DecisionCurveDisplay.from_predictions(
-            y, score, prevalence=settings.prevalence, ax=ax
+            cases.named_y,
+            score,
+            pos_label=cases.class_names[1],
+            prevalence=settings.prevalence,
+            ax=ax,
         )
 
-    frame = at.map("{:.3f}".format).rename(
+    frame = at.map(lambda value: shown(point(value))).rename(
         columns={"model": "Model", "treat_all": "Treat all", "treat_none": "Treat none"}
     )
     frame.insert(0, "Threshold", [f"{t:g}" for t in at.index])

@@ -1,17 +1,22 @@
 """More than two classes, or several labels an image: the same figures for each."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
 
-from skmedimg.evaluation._at_threshold import sensitivity_and_specificity
+from skmedimg.evaluation._at_threshold import (
+    FEWEST_EVENTS,
+    proportion_method,
+    sensitivity_and_specificity,
+)
 from skmedimg.evaluation._cases import Cases
 from skmedimg.evaluation._discrimination import auc_row, bootstrapped
 from skmedimg.evaluation._report import Plot, Row, Section, Table, point, shown
 from skmedimg.evaluation._settings import Settings
-from skmedimg.metrics import accuracy_ci, macro_auc_ci
+from skmedimg.metrics import accuracy_ci, macro_auc_ci, proportion_ci
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +39,7 @@ def accuracy_row(cases: Cases, settings: Settings) -> Row:
     accuracy = accuracy_ci(
         cases.y, _answers(cases), groups=cases.groups, level=settings.level
     )
-    return Row("Accuracy", accuracy, "all", "Wilson")
+    return Row("Accuracy", accuracy, "all", proportion_method(cases))
 
 
 def _answers(cases: Cases) -> np.ndarray:
@@ -106,8 +111,6 @@ def discrimination_of_each(
 
 def _one_by_one(cases: Cases) -> Iterator[tuple[object, Cases]]:
     """Each class against the rest, or each label where it is known, as binary cases."""
-    from dataclasses import replace
-
     for i, name in enumerate(cases.classes):
         known = np.ones(len(cases.y), dtype=bool)
         positive = cases.y == name
@@ -133,8 +136,6 @@ def _one_by_one(cases: Cases) -> Iterator[tuple[object, Cases]]:
 
 
 def _as_answered(cases: Cases, own: Cases, name: object) -> Cases:
-    from dataclasses import replace
-
     return replace(own, score=(_answers(cases) == name).astype(float))
 
 
@@ -179,29 +180,21 @@ def accuracy_by_subgroup(cases: Cases, settings: Settings) -> Section:
     """Accuracy of each subgroup; the classes of few cases make areas unsteady."""
     import pandas as pd
 
-    from skmedimg.evaluation._at_threshold import FEWEST_EVENTS
-
     entries, rows = [], []
     right = cases.y == _answers(cases)
-    for column in cases.subgroups if cases.subgroups is not None else ():
-        levels = cases.subgroups[column].to_numpy()  # type: ignore[index]
-        for level in sorted(set(levels)):
-            chosen = levels == level
+    for name, chosen in cases.parts():
+        text = f"not shown, < {FEWEST_EVENTS}"
+        if chosen.sum() >= FEWEST_EVENTS:
             groups = None if cases.groups is None else cases.groups[chosen]
-            text = f"not shown, < {FEWEST_EVENTS}"
-            if chosen.sum() >= FEWEST_EVENTS:
-                own = accuracy_ci(
-                    np.ones(chosen.sum()), right[chosen].astype(int),
-                    groups=groups, level=settings.level,
-                )  # fmt: skip
-                rows.append(Row("Accuracy", own, f"{column}: {level}", "Wilson"))
-                text = shown(own)
-            entries.append(
-                {
-                    "Subgroup": f"{column}: {level}",
-                    f"{cases.noun.capitalize()}s": str(chosen.sum()),
-                    "Accuracy": text,
-                }
-            )
+            own = proportion_ci(right[chosen], groups=groups, level=settings.level)
+            rows.append(Row("Accuracy", own, name, proportion_method(cases)))
+            text = shown(own)
+        entries.append(
+            {
+                "Subgroup": name,
+                f"{cases.noun.capitalize()}s": str(chosen.sum()),
+                "Accuracy": text,
+            }
+        )
     table = Table("Subgroups, value with interval", pd.DataFrame(entries))
     return Section("Subgroups", ["Described, not tested."], [table], rows=rows)

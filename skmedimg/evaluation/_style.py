@@ -56,6 +56,13 @@ td { min-width: 6.5rem; }
 .plots { display: grid; gap: 1.25rem; margin-top: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 figure { margin: 0; max-width: 31rem; }
+figure.wide { max-width: 46rem; }
+@media (min-width: 62rem) {
+  .beside { display: grid; gap: 1.5rem; align-items: start;
+    grid-template-columns: minmax(0, 1fr) minmax(0, 25rem); }
+  section[aria-labelledby="reporting-checklists"] td:nth-child(2) {
+    min-width: 19rem; }
+}
 figure svg { display: block; width: 100%; height: auto; fill: currentColor; }
 figcaption { color: var(--soft); font-size: .88rem; margin-top: .4rem; }
 footer { color: var(--soft); font-size: .85rem; }
@@ -66,6 +73,7 @@ footer { color: var(--soft); font-size: .85rem; }
   .headline { grid-template-columns: 1fr 1fr; gap: .5rem; }
   .headline > div { padding: .6rem .7rem; }
   dd strong { font-size: 1.35rem; }
+  th, td { padding: .42rem .5rem; }
 }
 @media print {
   body { background: none; max-width: none; padding: 0; }
