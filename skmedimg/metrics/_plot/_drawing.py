@@ -70,6 +70,12 @@ def legend_on_top(ax: Any, low: float, high: float) -> None:
     legend(ax, "upper right")
 
 
+def interval_lengths(value: Any, low: Any, high: Any) -> np.ndarray:
+    """Return how far the bounds lie below and above the values, for `errorbar`."""
+    # At a proportion of 0 or 1, rounding puts a bound 1e-17 on the wrong side.
+    return np.maximum([value - low, high - value], 0)
+
+
 def interval_text(estimate: Any, level: float) -> str:
     """Return "0.88 (95 % CI 0.81 to 0.93)" of what has value, low and high."""
     low, high = estimate.low, estimate.high

@@ -9,6 +9,7 @@ from skmedimg.metrics._calibration import reliability_curve
 from skmedimg.metrics._plot._drawing import (
     BAND,
     axes_for,
+    interval_lengths,
     legend,
     name_of,
     positive_label,
@@ -111,7 +112,7 @@ class ReliabilityDisplay:
         self.line_ = self.ax_.errorbar(
             predicted,
             observed,
-            yerr=[observed - self.curve["low"], self.curve["high"] - observed],
+            yerr=interval_lengths(observed, self.curve["low"], self.curve["high"]),
             **_validate_style_kwargs(style, curve_kwargs or {}),
         )
         self.distribution_ = self._draw_distribution()

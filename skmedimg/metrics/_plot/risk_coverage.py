@@ -202,7 +202,7 @@ class RiskCoverageDisplay:
         ax: Any = None,
         curve_kwargs: Any = None,
     ) -> "RiskCoverageDisplay":
-        """Draw the curve of a classifier: is its most probable class right?
+        """Draw how often the most probable class of a classifier is wrong.
 
         Parameters
         ----------

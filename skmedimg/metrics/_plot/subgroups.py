@@ -11,6 +11,7 @@ from skmedimg.metrics._plot._drawing import (
     GREY,
     axes_for,
     groups_in,
+    interval_lengths,
     positive_label,
     positive_probability,
 )
@@ -88,9 +89,10 @@ class SubgroupDisplay:
         SubgroupDisplay
             Itself, with `ax_` and `figure_`.
         """
-        rows = dict(self.estimates)
+        rows: dict[str, Estimate | None] = {}
         if self.overall is not None:
-            rows = {"Overall": self.overall} | rows
+            rows["Overall"] = self.overall
+        rows |= self.estimates
         self.ax_ = axes_for(ax, (6.4, 0.9 + 0.32 * len(rows)))
         self.figure_ = self.ax_.figure
         for place, estimate in enumerate(rows.values()):
@@ -113,7 +115,7 @@ class SubgroupDisplay:
 
     def _draw(self, known: Mapping[int, Estimate], **style: Any) -> Any:
         value, low, high = np.reshape(list(known.values()), (-1, 3)).T
-        ends = [value - low, high - value]
+        ends = interval_lengths(value, low, high)
         return self.ax_.errorbar(value, list(known), xerr=ends, markersize=5, **style)
 
     def _write(self, place: int, estimate: Estimate | None) -> None:
