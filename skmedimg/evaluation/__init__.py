@@ -4,8 +4,15 @@
 the latter.
 """
 
+from skmedimg.evaluation._cross import CrossEvaluation, cross_evaluate
 from skmedimg.evaluation._evaluate import evaluate
 from skmedimg.evaluation._prior import correct_prior
 from skmedimg.evaluation._report import EvaluationReport
 
-__all__ = ["EvaluationReport", "correct_prior", "evaluate"]
+__all__ = [
+    "CrossEvaluation",
+    "EvaluationReport",
+    "correct_prior",
+    "cross_evaluate",
+    "evaluate",
+]

@@ -182,7 +182,7 @@ def facts_of(study: Study) -> Facts:
         level=study.settings.level,
         n_bootstrap=study.settings.n_bootstrap,
         random_state=str(study.settings.random_state),
-        subgroups=() if cases.subgroups is None else tuple(cases.subgroups),
+        subgroups=() if cases.subgroups is None else tuple(map(str, cases.subgroups)),
         compared=tuple(study.compared),
         baselines=tuple(study.baselines),
         distortions=study.distorted,

@@ -101,7 +101,7 @@ def at_threshold(cases: Cases, threshold: Threshold, settings: Settings) -> Sect
         f"Predictive values hold at a prevalence of "
         f"{_prevalence(cases, settings):.3g}, {whose}.",
     ]
-    tables = [_confusion(cases, answer), as_table(rows, "At the threshold")]
+    tables = [_confusion(cases, answer), as_table(rows, "Performance at the threshold")]
     return Section("At the threshold", sentences, tables, rows=rows)
 
 

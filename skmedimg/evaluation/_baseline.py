@@ -93,7 +93,7 @@ def pixel_statistics(X: Any) -> np.ndarray:
     >>> pixel_statistics(np.zeros((3, 8, 8))).shape
     (3, 10)
     """
-    images = as_image_source(X)[0]
+    images = as_image_source(X, None, {})[0]
     batches = [
         _statistics(np.asarray(images[start : start + _BATCH], dtype=float))
         for start in range(0, len(images), _BATCH)

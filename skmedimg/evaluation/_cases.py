@@ -82,8 +82,10 @@ class Cases:
 
     def parts(self) -> Iterator[tuple[str, np.ndarray]]:
         """Each subgroup: its name, and which cases are in it."""
-        for column in () if self.subgroups is None else self.subgroups:
-            levels = self.subgroups[column]  # type: ignore[index]
+        if self.subgroups is None:
+            return
+        for column in self.subgroups:
+            levels = self.subgroups[column]
             for level in levels.cat.categories:
                 yield f"{column}: {level}", (levels == level).to_numpy()
 
@@ -126,7 +128,7 @@ class CaseReader:
         self.groups = _per_case("groups", groups, "patient", n)
         self.unit = _per_case("unit", unit, "unit", n)
         self._aggregate, self._label = aggregate, label
-        self._classes = classes
+        self._classes = None if classes is None else tuple(np.asarray(classes).tolist())
         self.kind = self._kind()
         self.labels = self._labels(pos_label)
         names = class_names or {}
@@ -197,7 +199,8 @@ class CaseReader:
             rows = np.arange(n)
             name = rows if names is None else one_per_image("names", names, "name", n)
             ones = np.ones(n, dtype=int)
-            return self._cases(y, score, name, self.groups, ones, rows, table)
+            values = (y, score, name, self.groups, ones, rows, table)
+            return Cases(self.kind, self.labels, self.class_names, *values, False)
         units = aggregate_by_unit(
             y.astype(int) if self.kind == "binary" else y,
             score,
@@ -213,13 +216,11 @@ class CaseReader:
             first = np.unique(case, return_index=True)[1]
             table = table.iloc[first].reset_index(drop=True)
         joined = units.y.astype(bool) if self.kind == "binary" else units.y
-        return self._cases(
-            joined, units.proba, units.unit, units.groups, units.n_images, case, table
-        )
-
-    def _cases(self, *values: Any) -> Cases:
-        by_unit = self.unit is not None
-        return Cases(self.kind, self.labels, self.class_names, *values, by_unit)
+        head = (self.kind, self.labels, self.class_names)
+        return Cases(
+            *head, joined, units.proba, units.unit, units.groups, units.n_images,
+            case, table, by_unit=True,
+        )  # fmt: skip
 
     def _score(self, proba: np.ndarray, classes: tuple | None) -> np.ndarray:
         """Probabilities in the order of `labels`; for two classes of the positive."""
@@ -303,15 +304,15 @@ def _levels(values: np.ndarray) -> "pd.Series":
     if pd.api.types.is_numeric_dtype(column) and column.nunique() > _MOST_LEVELS:
         third = pd.qcut(column, 3, duplicates="drop", labels=False)
         ends = column.groupby(third).agg(["min", "max"])
-        texts = [f"{low:g} to {high:g}" for low, high in ends.itertuples(index=False)]
-        codes = third.fillna(-1).astype(int)
+        texts = [f"{low:g} to {high:g}" for low, high in ends.to_numpy().tolist()]
+        codes = third.fillna(-1).to_numpy(dtype=int)
     else:
         codes, found = pd.factorize(column, sort=True)
         texts = [str(level) for level in found]
     if (codes < 0).any():
         codes = np.where(codes < 0, len(texts), codes)
         texts.append("not known")
-    return pd.Series(pd.Categorical.from_codes(codes, texts))
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(texts)))
 
 
 def _check_constant(table: "pd.DataFrame", unit: np.ndarray) -> None:

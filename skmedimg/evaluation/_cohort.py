@@ -142,7 +142,7 @@ def hardest_cases(cases: Cases, images: Any) -> Section:
         "The cases whose true class has the lowest probability. An image is named by "
         "its unit, by the names given or by its row, counted from 0."
     ]
-    table = Table("Hardest cases", frame)
+    table = Table("Furthest from the truth first", frame)
     return Section("Hardest cases", sentences, [table], plots)
 
 
@@ -163,7 +163,7 @@ def _thumbnails(cases: Cases, order: np.ndarray, images: Any) -> Plot:
             zip(shown, cases.name[order], strict=True)
         ):
             row, column = divmod(place, 4)
-            box = [column / 4 + 0.01, 1 - (row + 1) / 3 + 0.01, 0.23, 0.26]
+            box = (column / 4 + 0.01, 1 - (row + 1) / 3 + 0.01, 0.23, 0.26)
             inner = ax.inset_axes(box)
             inner.imshow(_flat(image), cmap="gray")
             inner.set_title(str(name), fontsize=7, pad=2)
@@ -246,7 +246,9 @@ def provenance(estimator: Any, random_state: Any, n_bootstrap: int) -> Section:
         seed = getattr(estimator, "random_state", None)
         found["Seed of the model"] = "none given" if seed is None else str(seed)
     frame = pd.DataFrame({"What": list(found), "Value": list(found.values())})
-    return Section("Versions and seeds", tables=[Table("Versions and seeds", frame)])
+    return Section(
+        "Versions and seeds", tables=[Table("Software, seeds, parameters", frame)]
+    )
 
 
 def model_text(estimator: Any) -> str:

@@ -115,7 +115,7 @@ def discrimination(
     ]
     rival_rows = _models(cases, rivals, settings)
     tables = [
-        as_table(rows, "Discrimination"),
+        as_table(rows, "Areas under the curves"),
         _model_table(rival_rows),
     ]
     differences = _differences(cases, rivals, compared, settings, threshold)

@@ -77,7 +77,7 @@ def calibration(
         f"{shown(slope.estimate)}, intercept-in-the-large {shown(large.estimate)}.",
         draw,
     )
-    table = as_table(rows, "Calibration")
+    table = as_table(rows, "Measures of calibration")
     return Section("Calibration", sentences, [table], [plot], rows)
 
 

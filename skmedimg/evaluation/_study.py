@@ -79,7 +79,9 @@ class Study:
     def severe(self) -> list[str]:
         """What makes the figures wrong for what they will be read as."""
         texts = [*say_known(self.known, len(self.image_labels))]
-        return texts + [self.threshold.warning] * (self.threshold.warning is not None)
+        if self.threshold.warning is not None:
+            texts.append(self.threshold.warning)
+        return texts
 
     @property
     def warnings(self) -> list[str]:
