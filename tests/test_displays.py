@@ -25,6 +25,7 @@ from skmedimg.metrics import (
     SubgroupDisplay,
     aurc,
     net_benefit,
+    proportion_ci,
     reliability_curve,
     risk_coverage_curve,
     roc_auc_ci,
@@ -286,6 +287,24 @@ def test_equal_seeds_give_equal_bands_and_levels_widen_them(ax):
     )
 
 
+@pytest.mark.parametrize("clustered", [False, True])
+def test_a_sensitivity_of_one_keeps_its_doubt(clustered, ax):
+    y = np.repeat([0, 1], 40)
+    patient = np.arange(80) // 2 if clustered else None
+    display = RocBandDisplay.from_predictions(
+        y, y + 0.0, groups=patient, random_state=0, ax=ax
+    )
+    seen = None if patient is None else patient[y == 1]
+    expected = proportion_ci(np.ones(40, dtype=bool), groups=seen).low
+    np.testing.assert_allclose(display.low[:-1], expected)
+    assert display.low[-1] == 1
+    assert (display.high == 1).all()
+    mirrored = RocBandDisplay.from_predictions(
+        y, -y, groups=patient, random_state=0, ax=ax
+    )
+    np.testing.assert_allclose(mirrored.high[:-1], 1 - expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_patients", [None, 100])
 def test_band_covers_the_true_curve_pointwise(n_patients):
@@ -313,9 +332,11 @@ def test_band_covers_the_true_curve_pointwise(n_patients):
 
 
 def test_reliability_points_intervals_and_distribution(ax):
-    y, p, _ = make_predictions()
-    display = ReliabilityDisplay.from_predictions(y, p, n_bins=7, ax=ax)
-    curve = reliability_curve(y, p, n_bins=7)
+    y, p, patient = make_predictions()
+    params = {"n_bins": 7, "groups": patient, "level": 0.9}
+    display = ReliabilityDisplay.from_predictions(y, p, ax=ax, **params)
+    assert "Observed (90 % CI)" in legend_texts(display)
+    curve = reliability_curve(y, p, **params)
     pd.testing.assert_frame_equal(display.curve, curve)
     points, _, (bars,) = display.line_
     expected = curve[["predicted", "observed"]].to_numpy()

@@ -214,7 +214,7 @@ def cluster_bootstrap(
             "needs several patients."
         )
     width = max(1, _BLOCK // len(cluster))
-    replicates = _apply(statistics, _draws(n_clusters, n_bootstrap, width, rng))
+    replicates = _apply(statistics, draw_clusters(n_clusters, n_bootstrap, width, rng))
     without = _apply(statistics, _parts_left_out(n_clusters, width, rng))
     values = _apply(statistics, [np.ones((n_clusters, 1))])[:, 0]
     return list(map(_estimate, values, replicates, without, [level] * len(values)))
@@ -227,7 +227,7 @@ def _apply(statistics: Sequence[Statistic], blocks: Iterable[np.ndarray]) -> np.
     )
 
 
-def _draws(
+def draw_clusters(
     n_clusters: int, n_draws: int, width: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yield how often clusters are drawn, by blocks of at most `width` replicates."""

@@ -9,6 +9,7 @@ from skmedimg.metrics._calibration import reliability_curve
 from skmedimg.metrics._plot._drawing import (
     BAND,
     axes_for,
+    groups_in,
     interval_lengths,
     legend,
     name_of,
@@ -34,6 +35,8 @@ class ReliabilityDisplay:
         From `reliability_curve`.
     y_prob : ndarray of shape (n,), default=None
         Probabilities predicted; their distribution is drawn where given.
+    level : float, default=0.95
+        Confidence level of the intervals in `curve`.
     name : str, default=None
         Name in the legend.
     pos_label : int, float, bool or str, default=None
@@ -42,7 +45,7 @@ class ReliabilityDisplay:
     Attributes
     ----------
     line_ : matplotlib ErrorbarContainer
-        Points of the bins with their 95 % intervals.
+        Points of the bins with their intervals.
     distribution_ : matplotlib StepPatch or None
         Distribution of the predictions, in a strip below 0.
     ideal_ : matplotlib Line2D or None
@@ -76,11 +79,13 @@ class ReliabilityDisplay:
         curve: Any,
         *,
         y_prob: np.ndarray | None = None,
+        level: float = 0.95,
         name: str | None = None,
         pos_label: Any = None,
     ) -> None:
         self.curve = curve
         self.y_prob = y_prob
+        self.level = level
         self.name = name
         self.pos_label = pos_label
 
@@ -108,7 +113,8 @@ class ReliabilityDisplay:
         self.ideal_ = reference_line(self.ax_, [0, 1], [0, 1], "Ideal")
         predicted, observed = self.curve["predicted"], self.curve["observed"]
         name = (self.name if name is None else name) or "Observed"
-        style = {"label": f"{name} (95 % CI)", "fmt": "o-", "markersize": 5}
+        label = f"{name} ({100 * self.level:g} % CI)"
+        style = {"label": label, "fmt": "o-", "markersize": 5}
         self.line_ = self.ax_.errorbar(
             predicted,
             observed,
@@ -161,6 +167,8 @@ class ReliabilityDisplay:
         pos_label: Any = None,
         n_bins: int = 10,
         strategy: Literal["quantile", "uniform"] = "quantile",
+        groups: Any = None,
+        level: float = 0.95,
         name: str | None = None,
         ax: Any = None,
         curve_kwargs: Any = None,
@@ -180,6 +188,10 @@ class ReliabilityDisplay:
             Number of bins.
         strategy : {"quantile", "uniform"}, default="quantile"
             Bins of equally many cases, or of equal width.
+        groups : array-like of shape (n,), default=None
+            Cluster (patient) of each case. None takes cases as independent.
+        level : float, default=0.95
+            Confidence level of the intervals.
         name : str, default=None
             Name in the legend.
         ax : matplotlib Axes, default=None
@@ -198,11 +210,18 @@ class ReliabilityDisplay:
             As from `reliability_curve`.
         """
         curve = reliability_curve(
-            y_true, y_prob, pos_label=pos_label, n_bins=n_bins, strategy=strategy
+            y_true,
+            y_prob,
+            pos_label=pos_label,
+            n_bins=n_bins,
+            strategy=strategy,
+            groups=groups,
+            level=level,
         )
         display = cls(
             curve,
             y_prob=np.ravel(y_prob),
+            level=level,
             name=name,
             pos_label=positive_label(pos_label),
         )
@@ -218,6 +237,8 @@ class ReliabilityDisplay:
         pos_label: Any = None,
         n_bins: int = 10,
         strategy: Literal["quantile", "uniform"] = "quantile",
+        groups: Any = None,
+        level: float = 0.95,
         name: str | None = None,
         ax: Any = None,
         curve_kwargs: Any = None,
@@ -239,6 +260,11 @@ class ReliabilityDisplay:
             Number of bins.
         strategy : {"quantile", "uniform"}, default="quantile"
             Bins of equally many cases, or of equal width.
+        groups : array-like of shape (n,), default=None
+            Cluster (patient) of each case. None takes ``X.groups`` where X is an
+            `ImageSequence`.
+        level : float, default=0.95
+            Confidence level of the intervals.
         name : str, default=None
             Name in the legend; None takes the name of the class.
         ax : matplotlib Axes, default=None
@@ -263,6 +289,8 @@ class ReliabilityDisplay:
             pos_label=label,
             n_bins=n_bins,
             strategy=strategy,
+            groups=groups_in(X, groups),
+            level=level,
             name=name_of(estimator, name),
             ax=ax,
             curve_kwargs=curve_kwargs,

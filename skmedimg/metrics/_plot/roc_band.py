@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Integral, Interval, Real, validate_p
 from sklearn.utils._plotting import _validate_style_kwargs
 
 from skmedimg.metrics._auc import roc_auc_ci
-from skmedimg.metrics._bootstrap import _draws as draw_clusters
+from skmedimg.metrics._bootstrap import draw_clusters
 from skmedimg.metrics._checks import Estimate, check_binary, check_generator
 from skmedimg.metrics._plot._drawing import (
     BAND,
@@ -23,6 +23,7 @@ from skmedimg.metrics._plot._drawing import (
     with_name,
     with_positive,
 )
+from skmedimg.metrics._proportions import proportion_ci
 
 _GRID = 101
 # Weights held at a time: the rest of the work is a few arrays of this size.
@@ -220,9 +221,10 @@ class RocBandDisplay:
         -----
         The band holds, at each value of 1 − specificity by itself, the percentiles of
         sensitivity over bootstrap replicates, between whose points curves go straight.
-        It says nothing about the curve as a whole, and is too narrow, even of no width,
-        where the scores separate the classes (almost) perfectly: the interval of the
-        area, which comes from `roc_auc_ci`, is then the better guide.
+        Where the sample's own sensitivity is 0 or 1 replicates hardly differ, and the
+        band reaches as far as the interval that `proportion_ci` gives such a
+        proportion. The band says nothing about the curve as a whole, and is too narrow
+        where 1 − specificity is worth less than two negative cases.
         """
         roc_auc = roc_auc_ci(
             y_true, y_score, pos_label=pos_label, level=level, groups=groups
@@ -232,8 +234,8 @@ class RocBandDisplay:
         grid = np.linspace(0, 1, _GRID)
         rng = check_generator(random_state)
         curves = _resampled_curves(positive, score, cluster, grid, n_bootstrap, rng)
-        tail = (1 - level) / 2
-        low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
+        found = np.interp(grid, fpr, tpr)
+        low, high = _pointwise_band(grid, found, curves, cluster[positive], level)
         display = cls(
             fpr=fpr,
             tpr=tpr,
@@ -316,6 +318,43 @@ class RocBandDisplay:
             ax=ax,
             curve_kwargs=curve_kwargs,
         )
+
+
+def _pointwise_band(
+    grid: np.ndarray,
+    found: np.ndarray,
+    curves: np.ndarray,
+    cluster: np.ndarray,
+    level: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of sensitivity at each value of 1 − specificity.
+
+    Parameters
+    ----------
+    grid : ndarray of shape (n_grid,)
+        Values of 1 − specificity.
+    found : ndarray of shape (n_grid,)
+        Sensitivity of the sample there.
+    curves : ndarray of shape (n_replicates, n_grid)
+        Sensitivity of the replicates.
+    cluster : ndarray of shape (n_positive,)
+        Clusters of the positive cases.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n_grid,)
+        Bounds.
+    """
+    tail = (1 - level) / 2
+    low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
+    missed = np.zeros(len(cluster), dtype=bool)
+    none = proportion_ci(missed, groups=cluster, level=level)
+    every = proportion_ci(~missed, groups=cluster, level=level)
+    # Where everything is called positive, sensitivity is 1 by definition.
+    low = np.where((found == 1) & (grid < 1), np.minimum(low, every.low), low)
+    return low, np.where(found == 0, np.maximum(high, none.high), high)
 
 
 def _resampled_curves(
