@@ -186,7 +186,11 @@ def facts_of(study: Study) -> Facts:
         compared=tuple(study.compared),
         baselines=tuple(study.baselines),
         distortions=study.distorted,
-        software=", ".join(f"{name} {version}" for name, version in versions().items()),
+        software=", ".join(
+            f"{name} {number}"
+            for name, number in versions().items()
+            if name != "System"
+        ),
     )
 
 

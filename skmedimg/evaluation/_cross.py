@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -241,7 +242,7 @@ def _folds(reader: CaseReader, cv: Any) -> Iterator[tuple[np.ndarray, np.ndarray
     if cv is None:
         splitter = StratifiedKFold if groups is None else PatientKFold
         cv = splitter(_FOLDS, shuffle=True, random_state=0)
-    elif np.ndim(cv) == 0 and not hasattr(cv, "split") and groups is not None:
+    elif isinstance(cv, Integral) and groups is not None:
         cv = PatientKFold(cv, shuffle=True, random_state=0)
     splits = check_cv(cv, y, classifier=True).split(reader.X, y, groups)
     for i, (train, test) in enumerate(splits):

@@ -96,12 +96,10 @@ def overlap_text(known: Known) -> str | None:
 def say_units(cases: Cases) -> Iterator[str]:
     """Sentences about what is scored and what is taken as independent."""
     if cases.groups is None:
-        if not cases.by_unit:
-            yield (
-                "Patients are not known: the intervals take every image as "
-                "independent, and are too narrow if a patient has several. Pass "
-                "groups=."
-            )
+        yield (
+            f"Patients are not known: the intervals take every {cases.noun} as "
+            "independent, and are too narrow if a patient has several. Pass groups=."
+        )
         return
     n_patients = len(np.unique(cases.groups))
     if not cases.by_unit and n_patients < len(cases.y):

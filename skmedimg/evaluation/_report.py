@@ -224,6 +224,8 @@ def shown(estimate: Any, digits: int = 3) -> str:
 
 
 def _number(value: float, digits: int) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     text = f"{value:.{digits}f}"
     # A minus of the breadth of a digit; and no negative zero.
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 def macro_row(cases: Cases, settings: Settings) -> Row:
     """Mean area over classes, one against the rest, or over labels."""
+    if not np.ptp(cases.score, axis=0).any():
+        # Guessing ranks nothing, which is known without a sample.
+        return Row("Mean AUC", point(0.5))
     labels = list(cases.classes) if cases.kind == "multiclass" else None
     area = macro_auc_ci(
         cases.y, cases.score, labels=labels, groups=cases.groups, level=settings.level
@@ -147,10 +150,13 @@ def confusion_of_classes(cases: Cases, settings: Settings) -> Section:
     counts = confusion_matrix(cases.y, _answers(cases), labels=order)
     frame = pd.DataFrame(counts.astype(str), columns=[f"Called {c}" for c in order])
     frame.insert(0, "Truth", [str(label) for label in order])
+    # scikit-learn reads the columns in the order of sorted labels.
+    columns = np.argsort(np.array(order))
+    labels, score = np.array(order)[columns], cases.score[:, columns]
     rows = [
         accuracy_row(cases, settings),
-        Row("Log loss", point(log_loss(cases.y, cases.score, labels=order))),
-        Row("Brier score", point(brier_score_loss(cases.y, cases.score, labels=order))),
+        Row("Log loss", point(log_loss(cases.y, score, labels=labels))),
+        Row("Brier score", point(brier_score_loss(cases.y, score, labels=labels))),
     ]
     sentences = [f"{row.metric} {shown(row.estimate)}." for row in rows]
 
