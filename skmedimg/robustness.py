@@ -191,7 +191,7 @@ def robustness(
         Some of "noise", "blur", "contrast", "motion", "rotation" and "resolution". None
         takes all of them.
     severities : sequence of int, default=(1, 2, 3, 4, 5)
-        How severe, from 1 (a radiologist may not notice) to 5.
+        How severe, from 1 (mild) to 5 (severe).
     random_state : int, RandomState instance or None, default=None
         What noise, directions and signs are drawn from. They are the same at every
         severity of a corruption.
@@ -415,7 +415,9 @@ def _corrupted(
     corruption, spec = _CORRUPTIONS[name], images.spec
     own_seed = np.random.default_rng([seed, list(_CORRUPTIONS).index(name)])
     generator = torch.Generator().manual_seed(int(own_seed.integers(2**63)))
-    parts = []
+    blank = np.empty((0, spec.channels, *spec.size), images.source.dtype)
+    shape = in_layout_of(spec, blank).shape[1:]
+    result = np.empty((len(images), *shape), blank.dtype.newbyteorder("="))
     for part in images.chunks():
         batch = images.take(part)
         check_finite(batch, part.start)
@@ -424,8 +426,7 @@ def _corrupted(
         if spec.intensity == "percentile":
             ends = tails_of(np.ascontiguousarray(batch))
         x = _apply(corruption, x, severity, torch.from_numpy(ends).float(), generator)
-        parts.append(in_layout_of(spec, _cast(x.numpy(), batch.dtype)))
-    result = np.concatenate(parts)
+        result[part] = in_layout_of(spec, _cast(x.numpy(), result.dtype))
     if isinstance(images.source, ImageSequence):
         return ImageSequence.from_array(result, groups=images.groups)
     return result

@@ -263,6 +263,13 @@ def test_band_is_wider_for_few_patients_and_holds_the_curve(ax):
     assert inside.all()
 
 
+@pytest.mark.parametrize("params", [{"n_bootstrap": 0}, {"level": 1.0}])
+def test_band_needs_replicates_and_a_level(params):
+    y, p, _ = make_predictions()
+    with pytest.raises(ValueError, match=next(iter(params))):
+        RocBandDisplay.from_predictions(y, p, **params)
+
+
 def test_replicates_without_a_class_are_counted(ax):
     y = np.array([1, 1, 0, 0, 0, 0, 0, 0])
     display = RocBandDisplay.from_predictions(

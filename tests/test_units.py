@@ -3,8 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, make_scorer, roc_auc_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    cross_val_score,
+    cross_validate,
+)
 
-from skmedimg.metrics import aggregate_by_unit
+from skmedimg.io import ImageSequence
+from skmedimg.metrics import UnitScorer, aggregate_by_unit
 
 
 def make_images(units=40, seed=0):
@@ -124,3 +135,104 @@ def test_a_label_written_in_the_number_of_images_is_said():
 def test_errors_say_what_was_seen(y, p, unit, params, match):
     with pytest.raises(ValueError, match=match):
         aggregate_by_unit(y, p, unit, **params)
+
+
+class BrightImages(ClassifierMixin, BaseEstimator):
+    """Calls an image the second class as surely as it is bright."""
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        bright = X.to_numpy().mean(axis=(1, 2))
+        return np.column_stack([1 - bright, bright])
+
+
+def make_sequence():
+    y, proba, unit = make_images()
+    bright = (0.6 * proba[:, 0] + 0.4 * y)[:, None, None] * np.ones((1, 2, 2))
+    return ImageSequence.from_array(bright, groups=unit), y, unit
+
+
+def test_units_are_scored_in_cross_validation_by_the_groups_of_x():
+    X, y, unit = make_sequence()
+    scores = cross_val_score(
+        BrightImages(), X, y, groups=unit, cv=GroupKFold(3), scoring=UnitScorer()
+    )
+    expected = []
+    for _, test in GroupKFold(3).split(X, y, unit):
+        bright = X.to_numpy()[test, 0, 0]
+        frame = pd.DataFrame({"y": y[test], "p": bright}).groupby(unit[test]).mean()
+        expected.append(roc_auc_score(frame["y"], frame["p"]))
+    np.testing.assert_allclose(scores, expected)
+    assert np.mean(scores) > roc_auc_score(y, X.to_numpy()[:, 0, 0])
+
+
+def test_units_arrive_by_metadata_routing():
+    y, X, patient = make_images()
+    lesion = np.arange(len(y)) // 2 + 1000 * patient
+    clf = LogisticRegression()
+    with sklearn.config_context(enable_metadata_routing=True):
+        params = {"groups": patient, "unit": lesion}
+        splits = {"cv": GroupKFold(3), "params": params, "error_score": "raise"}
+        found = cross_validate(
+            clf,
+            X,
+            y,
+            scoring={
+                "unit": UnitScorer("neg_log_loss", method="max"),
+                "image": "roc_auc",
+            },
+            return_indices=True,
+            return_estimator=True,
+            **splits,
+        )
+        for i, test in enumerate(found["indices"]["test"]):
+            scorer = UnitScorer("neg_log_loss", method="max")
+            direct = scorer(found["estimator"][i], X[test], y[test], unit=lesion[test])
+            assert found["test_unit"][i] == direct
+        search = GridSearchCV(
+            clf,
+            {"C": [0.1, 1]},
+            scoring=UnitScorer().set_score_request(unit="lesion"),
+            cv=GroupKFold(3),
+            error_score="raise",
+        )
+        search.fit(X, y, groups=patient, lesion=lesion)
+    assert np.isfinite(search.best_score_)
+
+
+@pytest.mark.parametrize("scoring", ["f1", "average_precision", make_scorer(f1_score)])
+def test_flipping_the_positive_class_flips_the_score(scoring):
+    X, y, unit = make_sequence()
+    names = np.array(["benign", "malignant"])[y]
+    clf = BrightImages().fit(X, names)
+    malignant = UnitScorer(scoring, method="max", pos_label="malignant")
+    benign = UnitScorer(scoring, method="max", pos_label="benign")
+    expected = UnitScorer(scoring, method="max")(BrightImages().fit(X, y), X, y)
+    assert malignant(clf, X, names) == expected
+    assert benign(clf, X, names) != malignant(clf, X, names)
+    other = aggregate_by_unit(y == 0, clf.predict_proba(X)[:, 0], unit, method="max")
+    if scoring != "average_precision":
+        expected = f1_score(other.y, other.proba > 0.5)
+        assert benign(clf, X, names) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="pos_label"):
+        UnitScorer(scoring)(clf, X, names)
+
+
+def test_one_positive_image_makes_a_unit_positive_whichever_class_that_is():
+    X = ImageSequence.from_array(np.full((4, 2, 2), 0.4), groups=[1, 1, 2, 2])
+    y = np.array(["b", "a", "b", "b"])
+    clf = BrightImages().fit(X, y)
+    for positive, share in ("a", 0.5), ("b", 0.0):
+        scorer = UnitScorer("accuracy", label="any", pos_label=positive)
+        # All are called "a"; a unit of both labels is what the positive class says.
+        assert scorer(clf, X, y) == share
+
+
+def test_scorer_without_units_says_where_they_come_from():
+    y, X, _ = make_images()
+    clf = LogisticRegression().fit(X, y)
+    with pytest.raises(ValueError, match=r"with groups, or .*metadata routing"):
+        UnitScorer()(clf, X, y)

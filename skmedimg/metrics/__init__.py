@@ -46,7 +46,7 @@ from skmedimg.metrics._proportions import (
     specificity_ci,
 )
 from skmedimg.metrics._selective import AURC, aurc, risk_coverage_curve
-from skmedimg.metrics._units import Units, aggregate_by_unit
+from skmedimg.metrics._units import Units, UnitScorer, aggregate_by_unit
 
 __all__ = [
     "AURC",
@@ -64,6 +64,7 @@ __all__ = [
     "RiskCoverageDisplay",
     "RocBandDisplay",
     "SubgroupDisplay",
+    "UnitScorer",
     "Units",
     "accuracy_ci",
     "aggregate_by_unit",

@@ -2,10 +2,13 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer
 from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils.metadata_routing import UNUSED
 
 from skmedimg.metrics._auc import roc_auc_ci
 from skmedimg.metrics._checks import (
@@ -13,6 +16,7 @@ from skmedimg.metrics._checks import (
     check_groups,
     check_probability,
     encode,
+    positive_code,
 )
 
 
@@ -233,3 +237,134 @@ def _aggregate(
     else:
         score = 1 - np.multiply.reduceat(1 - positive, starts)
     return score if proba.ndim == 1 else np.column_stack([1 - score, score])
+
+
+class UnitScorer(BaseEstimator):
+    """Scorer that scores units, such as lesions or patients, in place of images.
+
+    Pass it as `scoring` to cross-validation and to searches. Units come from the
+    metadata `unit`, which is requested by default where metadata routing is on, or
+    else from `X.groups`, which an `ImageSequence` carries.
+
+    Parameters
+    ----------
+    scoring : str or callable, default="roc_auc"
+        Scorer of scikit-learn applied to units: a name or what `make_scorer` returns.
+    method : {"mean", "max", "noisy-or"} or callable, default="mean"
+        How the probabilities of a unit's images are aggregated, see
+        `aggregate_by_unit`.
+    label : {"same", "any", "consensus"}, default="same"
+        What the label of a unit is whose images differ in theirs. Of two classes "any"
+        means the positive one.
+    pos_label : int, float, bool or str, default=None
+        Label of the positive class. None means 1, and is allowed where the classes are
+        {0, 1} or {-1, 1}, or more than two.
+
+    See Also
+    --------
+    aggregate_by_unit : Labels and scores of units.
+
+    Notes
+    -----
+    Of two classes the scorer sees labels 1 for the positive class and 0 for the other,
+    so that "f1" or "average_precision" are those of `pos_label`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sklearn
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+    >>> from skmedimg.metrics import UnitScorer
+    >>> rng = np.random.default_rng(0)
+    >>> patient = np.arange(300) // 3
+    >>> y = np.tile(["benign", "malignant"], 50)[patient]
+    >>> X = rng.normal(size=(300, 4)) + (y == "malignant")[:, np.newaxis]
+    >>> with sklearn.config_context(enable_metadata_routing=True):
+    ...     cross_val_score(
+    ...         LogisticRegression(),
+    ...         X,
+    ...         y,
+    ...         scoring=UnitScorer("accuracy", pos_label="malignant"),
+    ...         cv=StratifiedGroupKFold(4),
+    ...         params={"groups": patient, "unit": patient},
+    ...     )
+    array([0.96, 0.84, 0.92, 1.  ])
+    """
+
+    # The model is no metadata; units are wanted wherever somebody gives them.
+    __metadata_request__score: ClassVar = {"estimator": UNUSED, "unit": True}
+
+    def __init__(
+        self,
+        scoring: Any = "roc_auc",
+        *,
+        method: str | Callable[[np.ndarray], Any] = "mean",
+        label: Literal["same", "any", "consensus"] = "same",
+        pos_label: Any = None,
+    ) -> None:
+        self.scoring = scoring
+        self.method = method
+        self.label = label
+        self.pos_label = pos_label
+
+    def __call__(self, estimator: Any, X: Any, y: Any, unit: Any = None) -> float:
+        """Score the units of X; the same as `score`."""
+        return self.score(estimator, X, y, unit)
+
+    def score(self, estimator: Any, X: Any, y: Any, unit: Any = None) -> float:
+        """Score the units of X.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted classifier with `predict_proba`.
+        X : array-like of shape (n_images, ...)
+            Images.
+        y : array-like of shape (n_images,)
+            Label of each image.
+        unit : array-like of shape (n_images,), default=None
+            Unit that each image shows. None takes `X.groups`.
+
+        Returns
+        -------
+        float
+            Score of the units.
+
+        Raises
+        ------
+        ValueError
+            If neither `unit` nor `X.groups` is there, the positive class is needed and
+            not given, or units cannot be formed.
+        """
+        if unit is None:
+            unit = getattr(X, "groups", None)
+        if unit is None:
+            raise ValueError(
+                "UnitScorer was given no units: pass X as an ImageSequence with "
+                "groups, or turn metadata routing on and pass params={'unit': ...} to "
+                "the cross-validation."
+            )
+        classes = np.asarray(estimator.classes_)
+        proba = np.asarray(estimator.predict_proba(X))
+        y = check_column(y, "y")
+        if len(classes) == 2:
+            positive = positive_code(classes.tolist(), self.pos_label)
+            proba = proba[:, [1 - positive, positive]]
+            y = (y == classes[positive]).astype(int)
+            classes = np.array([0, 1])
+        units = aggregate_by_unit(y, proba, unit, method=self.method, label=self.label)
+        return get_scorer(self.scoring)(_Predicted(classes), units.proba, units.y)
+
+
+class _Predicted(ClassifierMixin, BaseEstimator):
+    """Classifier whose probabilities are its input: scorers want an estimator."""
+
+    def __init__(self, classes: np.ndarray) -> None:
+        self.classes_ = classes
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return X
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.classes_[X.argmax(axis=1)]

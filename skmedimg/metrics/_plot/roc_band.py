@@ -26,8 +26,8 @@ from skmedimg.metrics._plot._drawing import (
 from skmedimg.metrics._proportions import proportion_ci
 
 _GRID = 101
-# Weights held at a time: the rest of the work is a few arrays of this size.
-_ELEMENTS = 1 << 21
+# Cases times replicates held at a time: such arrays stay in a processor's cache.
+_ELEMENTS = 1 << 18
 
 
 class RocBandDisplay:

@@ -208,13 +208,13 @@ class SubgroupDisplay:
                 y_true[rows], y_score[rows], pos_label=label, groups=own, level=level
             )
 
-        everything = np.ones(len(y_true), dtype=bool)
-        parts = _rows_of(subgroups, len(y_true))
+        parts = {"Overall": np.ones(len(y_true), dtype=bool)}
+        parts |= _rows_of(subgroups, len(y_true))
+        estimates = {name: estimate(rows) for name, rows in parts.items()}
         display = cls(
-            {name: estimate(rows) for name, rows in parts.items()},
-            overall=estimate(everything),
-            n={"Overall": len(y_true)}
-            | {name: int(rows.sum()) for name, rows in parts.items()},
+            estimates,
+            overall=estimates.pop("Overall"),
+            n={name: int(rows.sum()) for name, rows in parts.items()},
             metric_name=metric_name,
             level=level,
         )
