@@ -108,12 +108,13 @@ class Page:
         return found["result"].get("value")
 
     def requests(self):
-        """Addresses that were asked for."""
-        return [
+        """Addresses that were asked for; what the page itself holds has none."""
+        asked = [
             event["params"]["request"]["url"]
             for event in self.events
             if event["method"] == "Network.requestWillBeSent"
         ]
+        return [url for url in asked if not url.startswith("data:")]
 
     def complaints(self):
         """What the console holds."""

@@ -103,6 +103,7 @@ def test_numbers_as_a_german_spreadsheet_writes_them(tmp_path, capsys):
     assert said[0] == said[1]
 
 
+@pytest.mark.filterwarnings("default:The threshold was chosen")
 def test_threshold_of_other_patients(table, tmp_path, capsys):
     make_table(1, first_patient=500).to_csv(tmp_path / "tuning.csv", index=False)
     options = {"target_sensitivity": 0.8, "patient": "id"}

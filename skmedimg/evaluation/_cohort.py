@@ -166,7 +166,7 @@ def _thumbnails(cases: Cases, order: np.ndarray, images: Any) -> Plot:
             box = (column / 4 + 0.01, 1 - (row + 1) / 3 + 0.01, 0.23, 0.26)
             inner = ax.inset_axes(box)
             inner.imshow(_flat(image), cmap="gray")
-            inner.set_title(str(name), fontsize=7, pad=2)
+            inner.set_title(str(name), fontsize=8, pad=2)
             inner.set_axis_off()
 
     return Plot(

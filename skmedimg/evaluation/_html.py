@@ -143,12 +143,10 @@ def _rows(frame: "pd.DataFrame") -> str:
 
 
 def _plot(plot: Plot) -> str:
-    size = "wide" if plot.width >= _WIDE else "narrow"
-    return (
-        f'<figure class="{size}">{svg_of(plot)}<figcaption>{escape(plot.caption)}'
-        "</figcaption>"
-        "</figure>"
-    )
+    # Like a table, a wide one scrolls by itself where the page is narrow.
+    wide = ' class="wide" tabindex="0"' if plot.width >= _WIDE else ""
+    caption = escape(plot.caption)
+    return f"<figure{wide}>{svg_of(plot)}<figcaption>{caption}</figcaption></figure>"
 
 
 def svg_of(plot: Plot) -> str:
@@ -174,7 +172,12 @@ def svg_of(plot: Plot) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{plot.name}-', svg)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]*)', svg))
+    svg = re.sub(
+        r' \bid="([^"]*)"',
+        lambda found: f' id="{plot.name}-{found[1]}"' if found[1] in used else "",
+        svg,
+    )
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{plot.name}-", svg)
     svg = re.sub(r"#000000|\bblack\b", "currentColor", svg)
     box = re.search(r'viewBox="[^"]*"', svg)

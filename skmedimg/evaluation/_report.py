@@ -66,8 +66,8 @@ class Plot:
     caption: str
     alt: str
     draw: Callable[["Axes"], None]
-    width: float = 4.6
-    height: float = 4.0
+    width: float = 4.2
+    height: float = 3.7
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem;
 section { background: var(--paper); border: 1px solid var(--line);
   border-radius: .5rem; padding: 1.25rem; margin: 1.25rem 0; }
 .table { overflow-x: auto; margin: 1rem 0; }
-.table:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.table:focus-visible, figure:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .4rem;
@@ -55,8 +55,9 @@ tbody tr:nth-child(even) { background: var(--stripe); }
 td { min-width: 6.5rem; }
 .plots { display: grid; gap: 1.25rem; margin-top: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
-figure { margin: 0; max-width: 31rem; }
-figure.wide { max-width: 46rem; }
+figure { margin: 0; max-width: 29rem; }
+figure.wide { max-width: 46rem; overflow-x: auto; }
+figure.wide svg { min-width: 30rem; }
 @media (min-width: 62rem) {
   .beside { display: grid; gap: 1.5rem; align-items: start;
     grid-template-columns: minmax(0, 1fr) minmax(0, 25rem); }
