@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold, TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
 
 from skmedimg.evaluation import correct_prior, cross_evaluate, evaluate
@@ -270,6 +270,20 @@ def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
         )
 
 
+def test_another_threshold_than_the_estimators_is_said():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 40)
+    X = rng.normal(size=(80, 2)) + y[:, None]
+    tuned = TunedThresholdClassifierCV(LogisticRegression()).fit(X, y)
+    own = tuned.best_threshold_
+    said = f"The estimator decides at {own:.4g}"
+    assert any(said in text for text in evaluate(tuned, X, y).warnings)
+    same = evaluate(tuned, X, y, threshold=own)
+    assert not any(said in text for text in same.warnings)
+    called = same.to_frame().set_index("metric").value["Accuracy"]
+    assert called == pytest.approx(tuned.score(X, y))
+
+
 def test_unknown_patients_and_images_of_one_patient_are_said(predictions):
     report = report_of(predictions, unit=None)
     assert any("240 images of 60 patients" in text for text in report.warnings)
@@ -426,7 +440,7 @@ def test_checklists_are_whole_and_nothing_is_invented(predictions):
     assert "patients as clusters" in claim["29"]
     tripod = checklist(report, "TRIPOD+AI")
     assert tripod["13"] == AUTHOR
-    assert "Threshold 0.5, as given" in tripod["15"]
+    assert f"threshold 0.5. {AUTHOR}" in tripod["15"]
     told = report_of(predictions, excluded={"unreadable": 3, "no consent": 0})
     assert "excluded: 3 images" in checklist(told, "CLAIM 2024")["35"]
     assert "Of 243 images, 3 were left out: 3 unreadable." in told.sections[0].sentences

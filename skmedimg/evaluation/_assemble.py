@@ -173,7 +173,7 @@ def facts_of(study: Study) -> Facts:
         grouped=cases.groups is not None,
         overlap=overlap_text(study.known),
         partitions=("Evaluation", *study.partitions),
-        threshold=None if cases.kind == "multiclass" else study.threshold.origin,
+        threshold=None if cases.kind == "multiclass" else study.threshold,
         prevalence=(
             "the prevalence of these cases"
             if prevalence is None

@@ -145,8 +145,8 @@ class CaseReader:
                     f"{self.y.shape[1]} label columns: evaluate one label at a time."
                 )
             return "multilabel"
-        found = len(np.unique(self.y)) if self._classes is None else len(self._classes)
-        return "multiclass" if found > 2 else "binary"
+        classes = encode(self.y, "y")[1] if self._classes is None else self._classes
+        return "multiclass" if len(classes) > 2 else "binary"
 
     def _labels(self, pos_label: Any) -> tuple:
         """Classes in the order of the columns; for two, the positive one is last."""

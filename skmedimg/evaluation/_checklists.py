@@ -116,10 +116,6 @@ def _uncertainty(facts: Facts) -> str:
     return f"{facts.level:.0%} intervals with {by}, see Statistical methods"
 
 
-def _threshold(facts: Facts) -> str:
-    return facts.threshold or NOT_APPLICABLE
-
-
 def _flow(facts: Facts) -> str:
     if facts.n_excluded is None:
         return f"Included: {facts.counts}. {AUTHOR} how many were excluded and why"
@@ -151,16 +147,25 @@ def _imbalance(facts: Facts) -> str:
     if facts.model is None:
         return AUTHOR
     if not facts.distortions:
-        return "No class weights, resampling, focal loss or mixup in the parameters"
+        return f"{NOT_APPLICABLE}: no class weights, resampling, focal loss or mixup"
     return f"{'; '.join(facts.distortions)}. {AUTHOR} why, and any recalibration"
+
+
+def _ensembling(facts: Facts) -> str:
+    return f"{NOT_APPLICABLE}: a single network" if facts.neural else AUTHOR
 
 
 def _output(facts: Facts) -> str:
     if facts.kind == "multiclass":
         return "Probabilities of the classes; the predicted class is the most probable"
     if facts.kind == "multilabel":
-        return f"Probability of each label; {facts.threshold}"
-    return f"Probability of {facts.positive}; {facts.threshold}"
+        return f"Probability of each label; {_threshold(facts)}"
+    return f"Probability of {facts.positive}; {_threshold(facts)}"
+
+
+def _threshold(facts: Facts) -> str:
+    origin = "" if facts.threshold is None else facts.threshold.origin
+    return f"{origin[0].lower()}{origin[1:]}. {AUTHOR} its rationale"
 
 
 def _evaluation(facts: Facts) -> str:
@@ -215,7 +220,7 @@ CLAIM = (
     Item("24", "Initialisation of the model's parameters", _initialisation),
     Item("25", "Details of training", _training),
     Item("26", "Selection of the final model"),
-    Item("27", "Ensembling, if any"),
+    Item("27", "Ensembling, if any", _ensembling),
     Item("28", "Metrics of performance", _metrics),
     Item("29", "Significance and uncertainty", _uncertainty),
     Item("30", "Robustness or sensitivity analysis"),

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from skmedimg.evaluation._threshold import Threshold
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -38,7 +40,7 @@ class Facts:
         it could not be looked for.
     partitions : tuple of str
         Names of the partitions counted.
-    threshold : str or None
+    threshold : Threshold or None
         Which, and where it came from.
     prevalence : str or None
         That predictive values and net benefit refer to.
@@ -74,7 +76,7 @@ class Facts:
     grouped: bool
     overlap: str | None
     partitions: tuple[str, ...]
-    threshold: str | None
+    threshold: Threshold | None
     prevalence: str | None
     level: float
     n_bootstrap: int

@@ -70,7 +70,11 @@ def _areas(facts: Facts) -> Iterator[str]:
 
 def _binary(facts: Facts) -> Iterator[str]:
     if facts.threshold:
-        yield f"{facts.threshold}."
+        value, chosen, _ = facts.threshold
+        yield (
+            f"Cases were called positive at a probability of {value:.4g} or more"
+            f"{chosen and ', '}{chosen}."
+        )
     yield (
         "Predictive values have the logit intervals of Mercaldo et al. at "
         f"{facts.prevalence}."

@@ -141,6 +141,16 @@ def distortions(estimator: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def say_threshold(estimator: Any, threshold: float) -> Iterator[str]:
+    """A sentence where the estimator itself decides at another threshold."""
+    own = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", None))
+    if isinstance(own, float) and not np.isclose(own, threshold):
+        yield (
+            f"The estimator decides at {own:.4g}, this report at {threshold:.4g}: pass "
+            f"threshold={own:.4g} for the decisions of predict."
+        )
+
+
 def say_distortions(found: tuple[str, ...]) -> Iterator[str]:
     """A sentence about what distorts risks, and the way back."""
     if found:

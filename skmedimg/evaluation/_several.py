@@ -73,34 +73,26 @@ def discrimination_of_each(
     import pandas as pd
 
     rows, entries = [macro_row(cases, settings)], []
-    for name, own in _one_by_one(cases):
-        # Of a class among several, the answer is the largest, not a threshold's.
-        at = threshold if cases.kind == "multilabel" else 0.5
-        asked = own if cases.kind == "multilabel" else _as_answered(cases, own, name)
-        found = [
-            auc_row(own, settings),
-            *bootstrapped(own, settings, {"average_precision": "Average precision"}),
-            *sensitivity_and_specificity(asked, at, settings),
-        ]
+    for called, (name, own) in zip(cases.class_names, _one_by_one(cases), strict=True):
+        found = _figures_of_one(cases, own, name, settings, threshold)
         rows += [row._replace(of=str(name)) for row in found]
         entry = {
-            "Label" if cases.kind == "multilabel" else "Class": str(name),
+            "Name": called,
             "Known": str(len(own.y)),
             "Positive": str(int(own.y.sum())),
         }
         entries.append(entry | {row.metric: shown(row.estimate) for row in found})
     mean = shown(rows[0].estimate)
-    what = "labels" if cases.kind == "multilabel" else "classes, one against the rest"
-    sentences = [f"Mean area under the ROC curve over {what}: {mean}."]
+    what, kind = "classes, one against the rest", "class"
+    calls = "The class called is the most probable one."
     if cases.kind == "multilabel":
-        sentences.append(
+        what, kind = "labels", "label"
+        calls = (
             f"A label is called present at a probability of {threshold:g} or more. "
             "Images where it is not known are left out of its row."
         )
-    else:
-        sentences.append("The class called is the most probable one.")
-    table = Table("By label" if cases.kind == "multilabel" else "By class",
-                  pd.DataFrame(entries))  # fmt: skip
+    sentences = [f"Mean area under the ROC curve over {what}: {mean}.", calls]
+    table = Table(f"By {kind}", pd.DataFrame(entries))
     others = [macro_row(own, settings)._replace(of=n) for n, own in rivals.items()]
     models = pd.DataFrame(
         {
@@ -110,6 +102,20 @@ def discrimination_of_each(
     )
     beside = Table("The model beside others, on the same cases", models)
     return Section("Discrimination", sentences, [table, beside], rows=rows + others)
+
+
+def _figures_of_one(
+    cases: Cases, own: Cases, name: object, settings: Settings, threshold: float
+) -> list[Row]:
+    """Figures of one class or label; the answer of a class is the most probable."""
+    asked, at = own, threshold
+    if cases.kind == "multiclass":
+        asked, at = replace(own, score=(_answers(cases) == name).astype(float)), 0.5
+    return [
+        auc_row(own, settings),
+        *bootstrapped(own, settings, {"average_precision": "Average precision"}),
+        *sensitivity_and_specificity(asked, at, settings),
+    ]
 
 
 def _one_by_one(cases: Cases) -> Iterator[tuple[object, Cases]]:
@@ -138,18 +144,14 @@ def _one_by_one(cases: Cases) -> Iterator[tuple[object, Cases]]:
         )
 
 
-def _as_answered(cases: Cases, own: Cases, name: object) -> Cases:
-    return replace(own, score=(_answers(cases) == name).astype(float))
-
-
 def confusion_of_classes(cases: Cases, settings: Settings) -> Section:
     """Accuracy, log loss and the whole confusion matrix."""
     import pandas as pd
 
-    order = list(cases.classes)
+    order, names = list(cases.classes), list(cases.class_names)
     counts = confusion_matrix(cases.y, _answers(cases), labels=order)
-    frame = pd.DataFrame(counts.astype(str), columns=[f"Called {c}" for c in order])
-    frame.insert(0, "Truth", [str(label) for label in order])
+    frame = pd.DataFrame(counts.astype(str), columns=[f"Called {c}" for c in names])
+    frame.insert(0, "Truth", names)
     # scikit-learn reads the columns in the order of sorted labels.
     columns = np.argsort(np.array(order))
     labels, score = np.array(order)[columns], cases.score[:, columns]
@@ -168,8 +170,8 @@ def confusion_of_classes(cases: Cases, settings: Settings) -> Section:
             colour = "white" if share[i, j] > 0.5 else "#222222"
             ax.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour)
         ticks = range(len(order))
-        ax.set_xticks(ticks, [str(c) for c in order], rotation=45, ha="right")
-        ax.set_yticks(ticks, [str(c) for c in order])
+        ax.set_xticks(ticks, names, rotation=45, ha="right")
+        ax.set_yticks(ticks, names)
         ax.set(xlabel="Called", ylabel="Truth")
 
     plot = Plot(

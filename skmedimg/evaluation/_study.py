@@ -12,6 +12,7 @@ from skmedimg.evaluation._refusals import (
     distortions,
     say_distortions,
     say_known,
+    say_threshold,
     say_units,
 )
 from skmedimg.evaluation._settings import Settings
@@ -86,8 +87,12 @@ class Study:
     @property
     def warnings(self) -> list[str]:
         """What a reader must know first, the severe things before the others."""
-        mild = [*say_distortions(self.distorted), *say_units(self.cases)]
-        return self.severe + mild
+        return [
+            *self.severe,
+            *say_threshold(self.estimator, self.threshold.value),
+            *say_distortions(self.distorted),
+            *say_units(self.cases),
+        ]
 
     @property
     def rivals(self) -> dict[str, Cases]:

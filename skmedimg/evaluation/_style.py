@@ -40,7 +40,8 @@ nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem;
 section { background: var(--paper); border: 1px solid var(--line);
   border-radius: .5rem; padding: 1.25rem; margin: 1.25rem 0; }
 .table { overflow-x: auto; margin: 1rem 0; }
-.table:focus-visible, figure:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.table:focus-visible, figure:focus-visible { outline: 2px solid var(--accent);
+  outline-offset: 2px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding-bottom: .4rem;

@@ -10,11 +10,16 @@ from skmedimg.metrics import specificity_at_sensitivity, threshold_at_sensitivit
 
 
 class Threshold(NamedTuple):
-    """A threshold; how it was chosen, as a sentence; what must be said of that."""
+    """A threshold; how it was chosen, empty where given; what must be said of that."""
 
     value: float
-    origin: str
+    chosen: str = ""
     warning: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """The threshold and how it was chosen."""
+        return f"Threshold {self.value:.4g}{self.chosen and ', '}{self.chosen}"
 
 
 def choose_threshold(
@@ -54,7 +59,7 @@ def choose_threshold(
                 "threshold_from= are cases to choose a threshold on, and needs "
                 "target_sensitivity=, for example 0.95."
             )
-        return Threshold(threshold, f"Threshold {threshold:g}, as given")
+        return Threshold(threshold)
     goal = f"sensitivity of {target_sensitivity:g}"
     if threshold_from is None:
         found = specificity_at_sensitivity(
@@ -62,7 +67,7 @@ def choose_threshold(
         ).threshold
         return Threshold(
             found,
-            f"Threshold {found:.4g}, chosen on these very cases for a {goal}",
+            f"chosen on these very cases for a {goal}",
             f"The threshold was chosen on the cases it is evaluated on: the {goal} is "
             "reached by construction, and the specificity is too good. Choose it on "
             "other patients, threshold_from=(y, probabilities).",
@@ -73,7 +78,7 @@ def choose_threshold(
     )
     return Threshold(
         found,
-        f"Threshold {found:.4g}, the largest with a {goal} or more at 95 % confidence "
+        f"the largest with a {goal} or more at 95 % confidence "
         f"on {len(tuning.y)} other cases, {int(tuning.y.sum())} of them positive",
         _same_cases(tuning, cases),
     )
