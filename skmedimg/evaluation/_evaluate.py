@@ -159,7 +159,7 @@ def evaluate(
     Positive = malignant (1)
     >>> frame = report.to_frame().set_index("metric")
     >>> frame.loc["Sensitivity", ["value", "low", "high"]].round(2).to_list()
-    [0.9, 0.77, 0.96]
+    [0.93, 0.83, 0.97]
     """
     proba, own_classes = probabilities(estimator_or_proba, X)
     reader = CaseReader(
