@@ -24,7 +24,8 @@ def variance_within(y, score, **params):
     auc, low, high = roc_auc_ci(y, score, transform=None, **params)
     assert 0 < low < auc < high < 1
     cluster = params.get("groups", np.arange(len(y)))
-    smaller = min(len(np.unique(cluster[y == label])) for label in np.unique(y))
+    sizes = [np.unique(cluster[y == label], return_counts=True)[1] for label in set(y)]
+    smaller = min(m.sum() ** 2 / (m @ m) for m in sizes)
     return ((high - low) / 2 / t.ppf(0.975, smaller - 1)) ** 2
 
 

@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import expit, logit, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils._indexing import _safe_indexing
@@ -21,7 +21,14 @@ from sklearn.utils.validation import has_fit_parameter
 from skmedimg.evaluation._cases import CaseReader
 from skmedimg.evaluation._discrimination import holm
 from skmedimg.metrics import Comparison, Estimate, ReliabilityDisplay
-from skmedimg.metrics._auc import NO_VARIANCE, delong_components, without_variance
+from skmedimg.metrics._auc import (
+    NO_VARIANCE,
+    degrees_of_freedom,
+    delong_components,
+    logit_interval,
+    without_variance,
+)
+from skmedimg.metrics._checks import check_groups
 from skmedimg.model_selection import PatientKFold
 
 if TYPE_CHECKING:
@@ -169,8 +176,9 @@ def cross_evaluate(
     Notes
     -----
     The interval is that of LeDell et al. [1]_: each fold's area has the influence
-    function of a Mann-Whitney statistic, summed here by patient, on the logit scale
-    with Student's t at one less than the patients of the smaller class. It is the
+    function of a Mann-Whitney statistic, summed here by patient; the interval is
+    symmetric on the logit scale, with Student's t and the degrees of freedom of
+    `skmedimg.metrics.roc_auc_ci`. It is the
     uncertainty of test images given the fits, and knows nothing of how another
     training set would have changed them.
 
@@ -208,23 +216,21 @@ def cross_evaluate(
     models = {"model": estimator} | _others(compare_with)
     proba = {name: _test_probabilities(m, reader, folds) for name, m in models.items()}
     positive = reader.y == reader.labels[1]
-    areas = {name: _fold_areas(positive, p, folds) for name, p in proba.items()}
-    estimates = {
+    found = {
         name: _cv_auc(positive, p, folds, reader.groups, level)
         for name, p in proba.items()
     }
-    auc = estimates.pop("model")
-    own = areas.pop("model")
+    auc, own = found.pop("model")
     comparisons = {
-        name: corrected_t_test(own - other, _test_ratio(folds), level)
-        for name, other in areas.items()
+        name: corrected_t_test(own - areas, _test_ratio(folds), level)
+        for name, (_, areas) in found.items()
     }
     adjusted = holm([test.p_value for test in comparisons.values()])
     pooled, tested = _pooled(proba["model"], folds, len(positive))
     return CrossEvaluation(
         auc=auc,
         fold_auc=own,
-        others=estimates,
+        others={name: estimate for name, (estimate, _) in found.items()},
         comparisons=comparisons,
         p_adjusted=dict(zip(comparisons, adjusted, strict=True)),
         positive=positive[tested],
@@ -288,33 +294,20 @@ def _test_probabilities(
     return found
 
 
-def _fold_areas(
-    positive: np.ndarray, proba: list[np.ndarray], folds: Folds
-) -> np.ndarray:
-    return np.array(
-        [
-            delong_components(positive[test], score)[positive[test]].mean()
-            for (_, test), score in zip(folds, proba, strict=True)
-        ]
-    )
-
-
 def _cv_auc(
     positive: np.ndarray,
     proba: list[np.ndarray],
     folds: Folds,
     groups: np.ndarray | None,
     level: float,
-) -> Estimate:
-    """Mean area of the folds, with the interval of LeDell et al."""
-    cluster = np.arange(len(positive))
-    if groups is not None:
-        cluster = np.unique(groups, return_inverse=True)[1]
+) -> tuple[Estimate, np.ndarray]:
+    """Mean area with the interval of LeDell et al., and the area of each fold."""
+    cluster = check_groups(groups, len(positive))
     influence = np.zeros(len(positive))
     areas = []
     for (_, test), score in zip(folds, proba, strict=True):
         side = positive[test]
-        component = delong_components(side, score)
+        component = delong_components(side, score[np.newaxis])[0]
         area = component[side].mean()
         size = np.where(side, side.sum(), (~side).sum())
         # An image tested in several folds adds up.
@@ -323,14 +316,11 @@ def _cv_auc(
     auc = float(np.mean(areas))
     by_cluster = np.bincount(cluster, influence)
     n = len(by_cluster)
-    error = np.sqrt(n / (n - 1) * np.sum(by_cluster**2))
-    n_pos, n_neg = (len(np.unique(cluster[side])) for side in (positive, ~positive))
-    smaller = min(n_pos, n_neg)
-    if smaller == 1 or error**2 < NO_VARIANCE:
-        return without_variance(auc, n_pos, n_neg, level)
-    half = stdtrit(smaller - 1, (1 + level) / 2) * error / (auc * (1 - auc))
-    low, high = expit(logit(auc) + np.array([-half, half]))
-    return Estimate(auc, float(low), float(high))
+    variance = n / (n - 1) * np.sum(by_cluster**2)
+    df = degrees_of_freedom(positive, cluster)
+    if df <= 0 or variance < NO_VARIANCE:
+        return without_variance(auc, positive, cluster, level), np.array(areas)
+    return logit_interval(auc, float(np.sqrt(variance)), df, level), np.array(areas)
 
 
 def _test_ratio(folds: Folds) -> float:

@@ -24,6 +24,8 @@ from skmedimg.metrics._calibration import (
 from skmedimg.metrics._checks import Comparison, Estimate
 from skmedimg.metrics._decision import net_benefit
 from skmedimg.metrics._delong_test import delong_test
+from skmedimg.metrics._macro_auc import macro_auc_ci
+from skmedimg.metrics._mcnemar import mcnemar_test
 from skmedimg.metrics._operating_points import (
     OperatingPoint,
     partial_roc_auc,
@@ -45,6 +47,7 @@ from skmedimg.metrics._proportions import (
     sensitivity_ci,
     specificity_ci,
 )
+from skmedimg.metrics._sample_size import SampleSize, auc_sample_size
 from skmedimg.metrics._selective import AURC, aurc, risk_coverage_curve
 from skmedimg.metrics._units import Units, UnitScorer, aggregate_by_unit
 
@@ -63,17 +66,21 @@ __all__ = [
     "ReliabilityDisplay",
     "RiskCoverageDisplay",
     "RocBandDisplay",
+    "SampleSize",
     "SubgroupDisplay",
     "UnitScorer",
     "Units",
     "accuracy_ci",
     "aggregate_by_unit",
+    "auc_sample_size",
     "aurc",
     "bootstrap_ci",
     "brier_decomposition",
     "calibration_error",
     "calibration_fit",
     "delong_test",
+    "macro_auc_ci",
+    "mcnemar_test",
     "net_benefit",
     "partial_roc_auc",
     "predictive_values_ci",

@@ -150,6 +150,16 @@ def count_clusters(cluster: np.ndarray) -> int:
     return int(np.count_nonzero(np.bincount(cluster)))
 
 
+def effective_clusters(cluster: np.ndarray) -> float:
+    """Return the number of clusters of equal size that are worth as much.
+
+    (Σ m)² / Σ m² over the clusters' sizes m (Kish 1965): their number where all are of
+    one size, fewer where a few of them hold most cases.
+    """
+    sizes = np.bincount(cluster)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
 def check_column(values: Any, name: str) -> np.ndarray:
     column = np.asarray(values)
     if column.ndim == 2 and column.shape[1] == 1:

@@ -12,13 +12,13 @@ from skmedimg.metrics._auc import (
     auc_covariance,
     auc_interval,
     cluster_deviations,
+    degrees_of_freedom,
     delong_components,
 )
 from skmedimg.metrics._checks import (
     Comparison,
     check_binary,
     check_score,
-    count_clusters,
     encode,
 )
 
@@ -102,9 +102,9 @@ def delong_test(
     -----
     The statistic is the difference over its standard error [1]_, with `groups` that of
     Obuchowski [2]_. It is compared with Student's t, not with the normal distribution,
-    so that few cases do not make it too bold: at (smaller number of cases of a class,
-    clusters that hold it with `groups`) - 1 degrees of freedom, for other cases
-    combined from both samples by Satterthwaite's formula. The interval is symmetric,
+    so that few cases do not make it too bold: at the degrees of freedom of
+    :func:`roc_auc_ci`, for other cases combined from both samples by Satterthwaite's
+    formula. The interval is symmetric,
     clipped to [-1, 1], and excludes 0 where the p-value is below 1 - `level`.
 
     Scores that rank all cases alike have a difference of 0 and a p-value of 1. Where
@@ -169,7 +169,7 @@ def _compare_paired(a: _Cases, b: _Cases, level: float) -> Comparison:
         return Comparison(0.0, 0.0, 0.0, 0.0, 1.0)
     components = delong_components(a.positive, ranks)
     area_a, area_b = components[:, a.positive].mean(axis=1)
-    df = _smaller_class(a) - 1
+    df = degrees_of_freedom(a.positive, a.cluster)
     if df == 0:
         return _compare_bounds(a, b, level)
     contrast = np.array([1, -1])
@@ -184,10 +184,10 @@ def _compare_unpaired(
     a: _Cases, b: _Cases, shared: np.ndarray | None, level: float
 ) -> Comparison:
     """Compare areas on other cases, `shared` clusters counted over both samples."""
-    df = np.array([_smaller_class(cases) - 1 for cases in (a, b)])
+    df = np.array([degrees_of_freedom(c.positive, c.cluster) for c in (a, b)])
     if not df.all():
         return _compare_bounds(a, b, level)
-    components = [delong_components(c.positive, c.score)[np.newaxis] for c in (a, b)]
+    components = [delong_components(c.positive, c.score[np.newaxis]) for c in (a, b)]
     areas, variances = np.transpose(
         [
             (own[0, c.positive].mean(), *auc_covariance(c.positive, own, c.cluster)[0])
@@ -238,8 +238,3 @@ def _compare_bounds(a: _Cases, b: _Cases, level: float) -> Comparison:
     p_value = float(2 * stdtr(np.inf, -abs(statistic)))
     low, high = float(difference - down), float(difference + up)
     return Comparison(difference, max(low, -1.0), min(high, 1.0), statistic, p_value)
-
-
-def _smaller_class(cases: _Cases) -> int:
-    sides = (cases.positive, ~cases.positive)
-    return min(count_clusters(cases.cluster[side]) for side in sides)

@@ -7,7 +7,7 @@ from scipy.special import betaincinv
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.utils._param_validation import Interval, Real, validate_params
 
-from skmedimg.metrics._checks import check_binary
+from skmedimg.metrics._checks import check_binary, effective_clusters
 
 _SHARE = Interval(Real, 0, 1, closed="both")
 _BELOW_ONE = Interval(Real, 0, 1, closed="left")
@@ -318,8 +318,7 @@ def threshold_at_sensitivity(
     4.0
     """
     positive, score, cluster = check_binary(y_true, y_score, pos_label, groups)
-    per_cluster = np.bincount(cluster[positive])
-    size = per_cluster.sum() ** 2 / (per_cluster**2).sum()
+    size = effective_clusters(cluster[positive])
     # Share of positives found at each, from the lowest on; tied ones are found at both.
     ordered = np.sort(score[positive])
     found = 1 - np.searchsorted(ordered, ordered) / len(ordered)

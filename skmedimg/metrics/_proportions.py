@@ -403,27 +403,26 @@ def correct(y_true: np.ndarray, y_pred: Any, name: str) -> np.ndarray:
     return true == predicted
 
 
-def effective_size(success: np.ndarray, cluster: np.ndarray, level: float) -> float:
-    """Return how many independent cases a proportion of clustered ones is worth.
+def effective_size(values: np.ndarray, cluster: np.ndarray, level: float) -> float:
+    """Return how many independent cases a mean of clustered ones is worth.
 
     Parameters
     ----------
-    success : ndarray of bool, shape (n,)
-        Whether a case is a success.
+    values : ndarray of shape (n,)
+        What is averaged: successes, or differences of them.
     cluster : ndarray of int, shape (n,)
         Cluster of each case.
     level : float
         Confidence level of the interval to be built.
     """
-    n, n_clusters = len(success), count_clusters(cluster)
+    n, n_clusters = len(values), count_clusters(cluster)
     if n_clusters in (1, n):
         return n_clusters
-    share = success.mean()
+    independent = values.var() / (n - 1)
     size: float = n_clusters
-    if 0 < share < 1:
-        deviation = np.bincount(cluster, success - share)
+    if independent > 0:
+        deviation = np.bincount(cluster, values - values.mean())
         variance = n_clusters / (n_clusters - 1) * deviation @ deviation / n**2
-        independent = share * (1 - share) / (n - 1)
         size = n / max(variance / independent, 1)
     return size / _widening(level, n, n_clusters) ** 2
 
