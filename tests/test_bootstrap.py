@@ -148,6 +148,65 @@ def test_replicates_without_a_class_are_counted():
     assert direct.n_skipped == auc.n_skipped
 
 
+def test_a_callable_may_take_a_score_a_class():
+    rng = np.random.default_rng(0)
+    y = np.array(["a", "b", "c"])[rng.integers(3, size=90)]
+    proba = rng.dirichlet(np.ones(3), size=90) + 0.3 * (y[:, None] == ["a", "b", "c"])
+    proba /= proba.sum(axis=1, keepdims=True)
+
+    def macro_auc(y, proba):
+        return sk.roc_auc_score(y, proba, multi_class="ovr")
+
+    value, low, high, n_skipped = bootstrap_ci(
+        macro_auc, y, proba, n_bootstrap=100, random_state=0
+    )
+    assert value == macro_auc(y, proba)
+    assert low < value < high
+    assert n_skipped == 0
+
+
+def test_what_the_bootstrap_cannot_tell_is_said():
+    y = np.repeat([0, 1], 10)
+    with pytest.warns(UndefinedMetricWarning, match="gave 1.*roc_auc_ci") as caught:
+        auc = bootstrap_ci("roc_auc", y, np.arange(20), random_state=0)
+    assert auc.value == 1
+    assert np.isnan(auc[1:3]).all()
+    assert caught[0].filename == __file__
+
+
+def test_bounds_are_finite_and_in_order_on_very_few_cases():
+    for seed in range(200):
+        y, p, _ = make_predictions(n=6, seed=seed)
+        if 0 < y.sum() < 6:
+            value, low, high, _ = bootstrap_ci(
+                "brier", y, p, n_bootstrap=100, random_state=seed
+            )
+            assert 0 <= low < high <= 1
+            assert low <= value * 1.5
+            assert high >= value / 1.5
+
+
+@pytest.mark.parametrize("patients", [None, 50])
+def test_coverage(patients):
+    metrics = ["roc_auc", "average_precision", "f1", "balanced_accuracy", "brier"]
+    y, p, _ = make_predictions(200_000, seed=99)
+    truth = {name: SKLEARN[name](y, p) for name in metrics}
+    hits = []
+    for seed in range(200):
+        y, p, patient = make_predictions(150, patients, seed)
+        found = bootstrap_ci(
+            metrics,
+            y,
+            p,
+            groups=patient,
+            threshold=THRESHOLD,
+            n_bootstrap=500,
+            random_state=seed,
+        )
+        hits += [found[m].low <= truth[m] <= found[m].high for m in metrics]
+    assert 0.92 <= np.mean(hits) <= 0.975
+
+
 def test_seeds_repeat_and_kinds_of_input_agree():
     y, p, patient = make_predictions(patients=30)
     params = {"random_state": 5, "n_bootstrap": 300}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 from sklearn.calibration import calibration_curve
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.isotonic import IsotonicRegression
@@ -45,6 +45,69 @@ def test_fit_is_the_logistic_regression_on_the_logit():
         assert estimate.value - estimate.low == pytest.approx(half, rel=1e-4)
 
 
+def make_clustered_risks(patients=40, seed=0):
+    """Calibrated risks of several images a patient, whose labels go together."""
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(patients), rng.integers(1, 9, size=patients))
+    x, u = (
+        rng.normal(size=(2, len(patient))) + rng.normal(size=(2, patients))[:, patient]
+    )
+    p = expit(0.8 * x - 0.5)
+    return (norm.cdf(u / np.sqrt(2)) < p).astype(int), p, patient
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_clustered_interval_is_mancl_and_derouens(seed):
+    y, p, patient = make_clustered_risks(seed=seed)
+    fit = calibration_fit(y, p, groups=patient)
+    design = np.column_stack([np.ones(len(y)), logit(p)])
+    risk = expit(design @ [fit.intercept.value, fit.slope.value])
+    weighted = design * (risk * (1 - risk))[:, None]
+    bread, meat = np.linalg.inv(design.T @ weighted), np.zeros((2, 2))
+    for i in range(40):
+        own = patient == i
+        leverage = weighted[own] @ bread @ design[own].T
+        residual = np.linalg.solve(np.eye(own.sum()) - leverage, (y - risk)[own])
+        share = design[own].T @ residual
+        meat += np.outer(share, share)
+    error = np.sqrt(39 / 40 * np.diag(bread @ meat @ bread)) * t.ppf(0.975, 39)
+    assert fit.intercept.high - fit.intercept.value == pytest.approx(error[0])
+    assert fit.slope.value - fit.slope.low == pytest.approx(error[1])
+
+
+def test_repeated_images_of_a_patient_tell_nothing_new():
+    y, p = make_risks(n=100)
+    one = calibration_fit(y, p, groups=np.arange(100))
+    again = calibration_fit(np.tile(y, 4), np.tile(p, 4), groups=np.tile(range(100), 4))
+    np.testing.assert_allclose(again, one, rtol=1e-6)
+
+
+def test_a_patient_who_holds_all_that_is_known_leaves_no_bounds():
+    y, p = make_risks(n=50)
+    fit = calibration_fit(y, p, groups=np.arange(50) > 0)
+    assert fit.slope.low == -np.inf
+    assert fit.slope.high == np.inf
+    with pytest.raises(ValueError, match="50 cases are of one group"):
+        calibration_fit(y, p, groups=np.zeros(50))
+
+
+@pytest.mark.parametrize("patients", [None, 40])
+def test_coverage(patients):
+    hits = []
+    for seed in range(300):
+        if patients is None:
+            (y, p), groups = make_risks(150, intercept=-0.5, seed=seed), None
+            truth = [1, -0.5]
+        else:
+            y, p, groups = make_clustered_risks(patients, seed)
+            truth = [1, 0]
+        slope, intercept, _ = calibration_fit(y, p, groups=groups)
+        hits.append([slope.low <= truth[0] <= slope.high])
+        hits.append([intercept.low <= truth[1] <= intercept.high])
+    # Three standard errors around 95 %, were the 600 independent: 92.3 to 97.7 %.
+    assert 0.92 <= np.mean(hits) <= 0.98
+
+
 def test_calibration_in_the_large_makes_expected_cases_observed_ones():
     y, p = make_risks(intercept=-0.8)
     estimate = calibration_fit(y, p, level=0.9).intercept_in_the_large
@@ -71,7 +134,17 @@ def test_flipping_the_labels_flips_the_numbers():
     wrong = brier_decomposition(y, p, pos_label=0)
     assert wrong.brier == pytest.approx(np.mean((p - 1 + y) ** 2))
     assert wrong.resolution == pytest.approx(0, abs=0.01)
-    assert calibration_fit(y, p, pos_label=0).slope.value == -fit.slope.value
+    against = calibration_fit(y, p, pos_label=0).slope
+    np.testing.assert_allclose(
+        against, [-fit.slope.value, -fit.slope.high, -fit.slope.low]
+    )
+    error = calibration_error(y, p, random_state=0)
+    flipped = calibration_error(names, 1 - p, pos_label="benign", random_state=0)
+    assert flipped.value == pytest.approx(error.value, abs=0.02)
+    curve = reliability_curve(names, 1 - p, pos_label="benign", n_bins=5)
+    expected = reliability_curve(y, p, n_bins=5).iloc[::-1]
+    np.testing.assert_allclose(curve["observed"], 1 - expected["observed"])
+    np.testing.assert_allclose(curve["high"], 1 - expected["low"])
 
 
 def test_parts_of_the_brier_score_add_up():
@@ -90,6 +163,42 @@ def test_parts_of_the_brier_score_add_up():
     assert min(parts) > 0
     perfect = brier_decomposition(y, y)
     np.testing.assert_allclose(perfect, [0, 0, y.var(), y.var()], atol=1e-15)
+
+
+def direct_square(y, p, n_bins):
+    total = 0
+    for own in np.array_split(np.argsort(p), n_bins):
+        observed, n = y[own].mean(), len(own)
+        total += n * (
+            (observed - p[own].mean()) ** 2 - observed * (1 - observed) / (n - 1)
+        )
+    return total / len(y)
+
+
+def test_calibration_error_is_its_definition():
+    y, p = make_risks(n=1000, slope=0.3)
+    value, low, high = calibration_error(y, p, n_bins=10, random_state=0)
+    assert value == pytest.approx(np.sqrt(direct_square(y, p, 10)))
+    assert low == 0 < high < value
+    assert calibration_error(y, p, n_bins=10, random_state=0) == (value, low, high)
+    # Ties share a bin, whose size then differs; a bin of one case tells nothing.
+    coarse = calibration_error(y, np.full(1000, 0.25), random_state=0)
+    expected = (y.mean() - 0.25) ** 2 - y.mean() * (1 - y.mean()) / 999
+    assert coarse.value == pytest.approx(np.sqrt(expected))
+    assert calibration_error([0, 1], [0.2, 0.7], random_state=0) == (0, 0, 0)
+
+
+def test_calibration_error_of_calibrated_models_is_chance():
+    values, squares = [], []
+    for seed in range(200):
+        y, p = make_risks(n=200, seed=seed)
+        values.append(calibration_error(y, p, random_state=seed))
+        squares.append(direct_square(y, p, 15))
+    # Debiased: squares scatter around 0. The plain estimate is above 0.07.
+    assert abs(np.mean(squares)) < 3 * np.std(squares) / 200**0.5
+    within = np.mean([value <= high for value, _, high in values])
+    # 97.5 % are expected, and three standard errors are 3.3 %.
+    assert within >= 0.94
 
 
 @pytest.mark.parametrize("strategy", ["quantile", "uniform"])

@@ -16,11 +16,16 @@ from sklearn.utils._param_validation import (
     validate_params,
 )
 
-from skmedimg.metrics._checks import check_column, check_generator, check_groups
+from skmedimg.metrics._checks import (
+    check_column,
+    check_generator,
+    check_groups,
+    check_several_clusters,
+)
 from skmedimg.metrics._statistics import METRICS, Statistic, make_statistic
 
-# Cases times replicates held at once: arrays of this size stay in a processor's cache.
-_BLOCK = 2**18
+# Cases times replicates held at once: fewer cost calls, more would leave the cache.
+_BLOCK = 2**20
 # More parts than this make the acceleration no better: its error falls as 1 / parts.
 _MAX_PARTS = 400
 
@@ -207,12 +212,8 @@ def cluster_bootstrap(
     rng : Generator
         Source of the draws.
     """
+    check_several_clusters(cluster)
     n_clusters = int(cluster.max()) + 1
-    if n_clusters < 2:
-        raise ValueError(
-            "all cases are of one group: there is nothing to resample. An interval "
-            "needs several patients."
-        )
     width = max(1, _BLOCK // len(cluster))
     replicates = _apply(statistics, draw_clusters(n_clusters, n_bootstrap, width, rng))
     without = _apply(statistics, _parts_left_out(n_clusters, width, rng))
@@ -220,11 +221,10 @@ def cluster_bootstrap(
     return list(map(_estimate, values, replicates, without, [level] * len(values)))
 
 
-def _apply(statistics: Sequence[Statistic], blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the figures of each statistic, shape (n_statistics, n_draws)."""
-    return np.concatenate(
-        [[of(times) for of in statistics] for times in blocks], axis=1
-    )
+def _apply(statistics: Sequence[Statistic], draws: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the figures of all statistics, shape (n_figures, n_draws)."""
+    blocks = (np.vstack([of(times) for of in statistics]) for times in draws)
+    return np.hstack(list(blocks))
 
 
 def draw_clusters(

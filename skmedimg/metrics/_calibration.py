@@ -22,6 +22,7 @@ from skmedimg.metrics._checks import (
     check_binary,
     check_generator,
     check_probability,
+    check_several_clusters,
 )
 from skmedimg.metrics._proportions import proportion_ci
 
@@ -162,9 +163,10 @@ def calibration_fit(
     of the probability (Cox [1]_), calibration in the large the intercept where the
     logit is an offset; Van Calster et al. [2]_ call this weak calibration.
 
-    For independent cases the intervals are Wald's from the information matrix. With
-    `groups` they come from the sandwich covariance, clusters as units, times
-    G / (G - 1) for G clusters, and Student's t with G - 1 degrees of freedom.
+    For independent cases the intervals are Wald's, from the information matrix. With
+    `groups` they come from the sandwich covariance of clusters with the correction for
+    leverage of Mancl and DeRouen [3]_, which is a jackknife over clusters by one Newton
+    step, and from Student's t at one degree of freedom less than there are clusters.
 
     References
     ----------
@@ -172,6 +174,8 @@ def calibration_fit(
        Biometrika 45:562-565, 1958.
     .. [2] B. Van Calster et al., "Calibration: the Achilles heel of predictive
        analytics", BMC Medicine 17:230, 2019.
+    .. [3] L. A. Mancl, T. A. DeRouen, "A covariance estimator for GEE with improved
+       small-sample properties", Biometrics 57:126-134, 2001.
 
     Examples
     --------
@@ -192,6 +196,7 @@ def calibration_fit(
     x = _finite_logit(prob)
     fit = partial(_fit_logistic, positive, level=level)
     if groups is not None:
+        check_several_clusters(cluster)
         fit = partial(fit, cluster=cluster)
     ones = np.ones((len(x), 1))
     in_the_large = fit(ones, offset=x)[0]
@@ -248,17 +253,37 @@ def _fit_logistic(
     """Return the coefficients of a logistic regression, without penalty."""
     coef = _maximise_likelihood(design, positive, offset)
     risk = expit(offset + design @ coef)
-    covariance = np.linalg.inv((design.T * (risk * (1 - risk))) @ design)
+    information = np.einsum("ij,ik,i->ijk", design, design, risk * (1 - risk))
     quantile = ndtri((1 + level) / 2)
-    if cluster is not None:
-        share = (design * (positive - risk)[:, np.newaxis]) @ covariance
-        of_cluster = np.stack([np.bincount(cluster, column) for column in share.T])
-        n = of_cluster.shape[1]
-        covariance = n / (n - 1) * of_cluster @ of_cluster.T
-        quantile = stdtrit(n - 1, (1 + level) / 2)
+    if cluster is None:
+        covariance = np.linalg.inv(information.sum(axis=0))
+    else:
+        score = design * (positive - risk)[:, np.newaxis]
+        covariance = _jackknife_covariance(
+            _sum_by(cluster, score), _sum_by(cluster, information)
+        )
+        quantile = stdtrit(cluster.max(), (1 + level) / 2)
     half = quantile * np.sqrt(np.diag(covariance))
     bounds = np.stack([coef, coef - half, coef + half], axis=1)
     return [Estimate(*row) for row in bounds.tolist()]
+
+
+def _jackknife_covariance(score: np.ndarray, information: np.ndarray) -> np.ndarray:
+    """Return the covariance from one Newton step without each of the clusters."""
+    total = information.sum(axis=0)
+    others = total - information
+    # Relative to the total, from which the difference has its rounding error.
+    rank = np.linalg.matrix_rank(others, 1e-12 * np.trace(total), hermitian=True)
+    if np.any(rank < len(total)):
+        return np.full(total.shape, np.inf)
+    moved = np.linalg.solve(others, score[..., np.newaxis])[..., 0]
+    return (len(score) - 1) / len(score) * moved.T @ moved
+
+
+def _sum_by(cluster: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    total = np.zeros((cluster.max() + 1, *rows.shape[1:]))
+    np.add.at(total, cluster, rows)
+    return total
 
 
 def _maximise_likelihood(

@@ -223,6 +223,15 @@ def positive_code(
     return labels.index(pos_label)
 
 
+def check_several_clusters(cluster: np.ndarray) -> None:
+    if cluster.max() == 0:
+        raise ValueError(
+            f"all {len(cluster)} cases are of one group (patient): how the figure "
+            "varies from one to another cannot be seen. An interval needs several "
+            "groups."
+        )
+
+
 def check_probability(y_prob: np.ndarray, name: str = "y_prob") -> None:
     bad = np.flatnonzero(~((y_prob >= 0) & (y_prob <= 1)))
     if len(bad):

@@ -175,18 +175,24 @@ def aurc(
     error, confidence = _check(error, confidence)
     cluster = check_groups(groups, len(error))
     area = _area(error, confidence, cluster)
+    n_cases, loss = np.bincount(cluster), np.bincount(cluster, weights=error)
 
-    def gain(times: np.ndarray) -> np.ndarray:
-        drawn = times[cluster]
-        return error @ drawn / drawn.sum(axis=0) - area(times)
+    def area_and_gain(times: np.ndarray) -> np.ndarray:
+        value = area(times)
+        return np.stack([value, loss @ times / (n_cases @ times) - value])
 
-    rng = check_generator(random_state)
-    statistics = [area, gain] if np.ptp(confidence) > 0 else [area]
-    found = cluster_bootstrap(statistics, cluster, level, _N_BOOTSTRAP, rng)
     # The same confidence for all is random referral itself, beyond any doubt.
-    of_gain = found[1][:3] if len(found) > 1 else (0.0, 0.0, 0.0)
-    oracle = _area(error, -error, cluster)(np.ones((cluster.max() + 1, 1))).item()
-    return AURC(*found[0][:3], float(error.mean()), oracle, Estimate(*of_gain))
+    constant = np.ptp(confidence) == 0
+    found = cluster_bootstrap(
+        [area if constant else area_and_gain],
+        cluster,
+        level,
+        _N_BOOTSTRAP,
+        check_generator(random_state),
+    )
+    gain = Estimate(0.0, 0.0, 0.0) if constant else Estimate(*found[1][:3])
+    oracle = float(risk_coverage_curve(error, -error)[1].mean())
+    return AURC(*found[0][:3], random=float(error.mean()), oracle=oracle, gain=gain)
 
 
 def _check(error: Any, confidence: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -223,13 +229,13 @@ def _area(error: np.ndarray, confidence: np.ndarray, cluster: np.ndarray) -> Sta
         drawn = times[cluster[order]]
         n = np.add.reduceat(drawn, starts)
         loss = np.add.reduceat(error[order, np.newaxis] * drawn, starts)
-        n_upto = np.cumsum(n, axis=0)
-        n_before, loss_before = n_upto - n, np.cumsum(loss, axis=0) - loss
-        mean = np.divide(loss, n, out=np.zeros_like(loss), where=n > 0)
-        # The risk after k cases, of which j are of this tie, is (loss_before + j mean)
-        # / k; its sum over j has a closed form in harmonic numbers.
+        n_upto, loss_upto = np.cumsum(n, axis=0), np.cumsum(loss, axis=0)
+        # The risk after k cases, of which j are of this tie, is that of the cases
+        # before plus j times the mean loss of the tie, over k. Summed over j this has a
+        # closed form in harmonic numbers.
         harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, n_upto.max() + 1))])
-        steps = harmonic[n_upto.astype(int)] - harmonic[n_before.astype(int)]
-        return np.sum(loss + (loss_before - n_before * mean) * steps, 0) / n_upto[-1]
+        steps = np.diff(harmonic[n_upto.astype(int)], axis=0, prepend=0)
+        before = loss_upto - loss - (n_upto - n) * loss / np.maximum(n, 1)
+        return (loss_upto[-1] + np.einsum("ij,ij->j", before, steps)) / n_upto[-1]
 
     return area
