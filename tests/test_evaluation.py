@@ -294,6 +294,16 @@ def test_unknown_patients_and_images_of_one_patient_are_said(predictions):
     assert low < alone_low < alone_high < high
 
 
+@pytest.mark.filterwarnings("ignore:the number of images predicts the label")
+def test_a_number_of_images_that_tells_the_label_is_said():
+    y = np.repeat([0, 1], 30)
+    n_images = np.where(y == 1, 3, 1) + np.arange(60) % 2
+    unit = np.repeat(np.arange(60), n_images)
+    score = np.random.default_rng(0).random(len(unit))
+    report = evaluate(score, y=y[unit], class_names={1: "sick"}, unit=unit)
+    assert any("units of 'sick (1)' have 3.5" in text for text in report.warnings)
+
+
 @few_images
 def test_training_images_and_patients_are_said(images, tiny):
     X, y = images

@@ -187,7 +187,8 @@ def _differences(
         right = mcnemar_test(
             y, answer, (score >= threshold).astype(int), groups=groups, level=level
         )
-        tests = (("AUC", area, "DeLong"), ("Accuracy", right, "McNemar"))
+        by = "" if groups is None else ", by patient"
+        tests = (("AUC", area, f"DeLong{by}"), ("Accuracy", right, f"McNemar{by}"))
         for metric, test, method in tests:
             estimate = Estimate(test.difference, test.low, test.high)
             row = Row(f"{metric}, difference", estimate, name, method)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skmedimg.evaluation._cases import Cases
+from skmedimg.metrics._units import what_counts_tell
 
 
 class Known(NamedTuple):
@@ -95,6 +96,11 @@ def overlap_text(known: Known) -> str | None:
 
 def say_units(cases: Cases) -> Iterator[str]:
     """Sentences about what is scored and what is taken as independent."""
+    told = None
+    if cases.by_unit:
+        told = what_counts_tell(cases.named_y, cases.n_images, cases.groups)
+    if told is not None:
+        yield told[0].upper() + told[1:]
     if cases.groups is None:
         yield (
             f"Patients are not known: the intervals take every {cases.noun} as "
