@@ -113,7 +113,7 @@ class CrossEvaluation:
             With `ax_` and `figure_`.
         """
         return ReliabilityDisplay.from_predictions(
-            self.positive.astype(int), self.proba, ax=ax
+            self.positive.astype(int), self.proba, groups=self.groups, ax=ax
         )
 
 

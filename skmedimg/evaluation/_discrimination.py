@@ -1,7 +1,7 @@
 """How well cases are ranked: the area, other models, curves."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from skmedimg.evaluation._report import (
     Section,
     Table,
     as_table,
+    computed_once,
     point,
     shown,
 )
@@ -26,10 +27,6 @@ from skmedimg.metrics import (
     mcnemar_test,
     roc_auc_ci,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 # What the model itself is called beside others.
 _OWN = "This model"
@@ -240,27 +237,24 @@ def _difference_table(found: Sequence[tuple[Row, float, float]]) -> Table:
 
 def curves(cases: Cases, settings: Settings) -> Section:
     """ROC and precision-recall curves with their bands."""
-    roc = RocBandDisplay.from_predictions
+    roc = partial(
+        RocBandDisplay.from_predictions,
+        cases.named_y,
+        cases.score,
+        pos_label=cases.class_names[1],
+        groups=cases.groups,
+        level=settings.level,
+        random_state=settings.random_state,
+    )
     area = shown(auc_row(cases, settings).estimate)
     precision = PrecisionRecallBand(cases, settings)
-
-    def draw_roc(ax: "Axes") -> None:
-        roc(
-            cases.named_y,
-            cases.score,
-            pos_label=cases.class_names[1],
-            groups=cases.groups,
-            level=settings.level,
-            random_state=settings.random_state,
-            ax=ax,
-        )
 
     plots = (
         Plot(
             "roc-curve",
             f"ROC curve. Area {area}.",
             f"ROC curve, sensitivity against one minus specificity, area {area}.",
-            draw_roc,
+            computed_once(roc),
         ),
         Plot(
             "precision-recall-curve",

@@ -31,6 +31,8 @@ _SPECIAL = {
     "–": "--",
     "…": r"\ldots{}",
 }
+# Rows above which a table does not fit on a page.
+_PAGE = 30
 _SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))
 
 
@@ -116,11 +118,11 @@ def latex_tables(report: EvaluationReport) -> str:
     Returns
     -------
     str
-        One ``table`` environment a table; needs the packages booktabs and tabularx.
+        One environment a table; needs the packages booktabs, longtable and tabularx.
     """
     head = (
         f"% {report.title}\n"
-        r"% \usepackage{booktabs,tabularx}"
+        r"% \usepackage{booktabs,longtable,tabularx}"
         "\n"
     )
     tables = [
@@ -130,22 +132,26 @@ def latex_tables(report: EvaluationReport) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    frame = table.frame
-    columns = "l" + "X" * (len(frame.columns) - 1)
-    lines = [
-        r"\begin{table}",
-        rf"\caption{{{escaped(table.caption)}}}",
-        rf"\begin{{tabularx}}{{\linewidth}}{{{columns}}}",
-        r"\toprule",
-        _latex_row(frame.columns),
-        r"\midrule",
-        *(_latex_row(values) for values in frame.itertuples(index=False)),
-        r"\bottomrule",
-        r"\end{tabularx}",
-        r"\end{table}",
-        "",
-    ]
-    return "\n".join(lines)
+    n_columns = len(table.frame.columns)
+    caption = rf"\caption{{{escaped(table.caption)}}}"
+    rows = [_latex_row(values) for values in table.frame.itertuples(index=False)]
+    head = [r"\toprule", _latex_row(table.frame.columns), r"\midrule"]
+    if len(rows) > _PAGE:
+        columns = "l" + rf"p{{{0.85 / (n_columns - 1):.2f}\linewidth}}" * (
+            n_columns - 1
+        )
+        begin = [rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
+        head.append(r"\endhead")
+        end = [r"\end{longtable}"]
+    else:
+        columns = "l" + "X" * (n_columns - 1)
+        begin = [
+            r"\begin{table}",
+            caption,
+            rf"\begin{{tabularx}}{{\linewidth}}{{{columns}}}",
+        ]
+        end = [r"\end{tabularx}", r"\end{table}"]
+    return "\n".join([*begin, *head, *rows, r"\bottomrule", *end, ""])
 
 
 def _latex_row(values: Any) -> str:

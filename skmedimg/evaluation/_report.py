@@ -179,7 +179,7 @@ class EvaluationReport:
         write_docx(self, path)
 
     def to_latex(self, path: str | os.PathLike[str] | None = None) -> str:
-        r"""The tables in LaTeX, for ``\usepackage{booktabs,tabularx}``.
+        r"""The tables in LaTeX, for ``\usepackage{booktabs,longtable,tabularx}``.
 
         Parameters
         ----------
@@ -246,6 +246,30 @@ def as_table(rows: Sequence[Row], caption: str, first: str = "Metric") -> Table:
         "Interval by": [row.method or "–" for row in rows],
     }
     return Table(caption, pd.DataFrame(columns))
+
+
+def computed_once(make: Callable[..., Any]) -> Callable[["Axes"], None]:
+    """How to draw a display of scikit-learn's kind, computed at its first use alone.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the display, drawn on ``ax``.
+
+    Returns
+    -------
+    callable
+        Draws on the Axes it is given.
+    """
+    made: list[Any] = []
+
+    def draw(ax: "Axes") -> None:
+        if made:
+            made[0].plot(ax=ax)
+        else:
+            made.append(make(ax=ax))
+
+    return draw
 
 
 def figure_of(plot: Plot) -> "MatplotlibFigure":

@@ -1,6 +1,6 @@
 """Whether probabilities are risks, and whether acting on them helps."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from skmedimg.evaluation._report import (
     Section,
     Table,
     as_table,
+    computed_once,
     point,
     shown,
 )
@@ -25,9 +26,6 @@ from skmedimg.metrics import (
     calibration_fit,
     net_benefit,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _TABLED = (0.05, 0.1, 0.2, 0.3, 0.5)
 
@@ -65,17 +63,19 @@ def calibration(
             "to be poor, and recalibrate before they are used as risks."
         )
 
-    def draw(ax: "Axes") -> None:
-        ReliabilityDisplay.from_predictions(
-            cases.named_y, cases.score, pos_label=cases.class_names[1], ax=ax
-        )
-
+    reliability = partial(
+        ReliabilityDisplay.from_predictions,
+        cases.named_y,
+        cases.score,
+        pos_label=cases.class_names[1],
+        groups=cases.groups,
+    )
     plot = Plot(
         "calibration",
         "Observed share of positive cases by predicted probability.",
         "Reliability diagram, observed against predicted: slope "
         f"{shown(slope.estimate)}, intercept-in-the-large {shown(large.estimate)}.",
-        draw,
+        computed_once(reliability),
     )
     table = as_table(rows, "Measures of calibration")
     return Section("Calibration", sentences, [table], [plot], rows)
@@ -126,15 +126,13 @@ def decision_curve(cases: Cases, settings: Settings) -> Section:
     y, score = cases.y.astype(int), cases.score
     at = net_benefit(y, score, np.array(_TABLED), prevalence=settings.prevalence)
 
-    def draw(ax: "Axes") -> None:
-        DecisionCurveDisplay.from_predictions(
-            cases.named_y,
-            score,
-            pos_label=cases.class_names[1],
-            prevalence=settings.prevalence,
-            ax=ax,
-        )
-
+    curve = partial(
+        DecisionCurveDisplay.from_predictions,
+        cases.named_y,
+        score,
+        pos_label=cases.class_names[1],
+        prevalence=settings.prevalence,
+    )
     frame = at.map(lambda value: shown(point(value))).rename(
         columns={"model": "Model", "treat_all": "Treat all", "treat_none": "Treat none"}
     )
@@ -148,7 +146,7 @@ def decision_curve(cases: Cases, settings: Settings) -> Section:
         "Net benefit of acting on the model, on all and on no case.",
         "Decision curve: net benefit against the threshold probability, beside "
         "treating all and treating none.",
-        draw,
+        computed_once(curve),
     )
     sentence = (
         "Net benefit weighs a false positive by the odds of the threshold: the "
