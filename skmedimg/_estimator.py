@@ -133,6 +133,24 @@ class BaseImageEstimator(ImageInference):
             If an argument does not fit; says which, what was seen and what to do. The
             estimator is then as it was before.
         """
+        for _ in self._epochs(X, y, sample_weight, groups):
+            pass
+        return self
+
+    def _epochs(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        stop_after: int | None = None,
+    ) -> Iterator[int]:
+        """Fit epoch by epoch; after each, the estimator predicts as it stands.
+
+        Tells how many epochs are done, of this call. With `stop_after` training ends
+        after so many of a schedule that is laid out for all. An iterator that is not
+        run to its end leaves the estimator as it was.
+        """
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
             data = self._prepare(X, y, sample_weight, groups, reset=not goes_on)
@@ -143,9 +161,11 @@ class BaseImageEstimator(ImageInference):
             train, valid = self._split(data)
             if not goes_on:
                 self.image_spec_ = data.fit_spec(train)
-            net = self._fit_net(data, train, valid, rng, goes_on)
-            self._publish(net, data, goes_on)
-        return self
+            course = self._course(len(train))
+            if stop_after is not None:
+                course["max_epochs"] = min(stop_after, course["max_epochs"])
+            yield from self._train(data, train, valid, rng, goes_on, course)
+            self._publish(data, goes_on)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -206,26 +226,31 @@ class BaseImageEstimator(ImageInference):
             data, self.validation_fraction, np.random.default_rng(self._split_seed)
         )
 
-    def _fit_net(
+    def _train(
         self,
         data: TrainingSet,
         train: np.ndarray,
         valid: np.ndarray | None,
         rng: np.random.Generator,
         goes_on: bool,
-        **course: Any,
-    ) -> ImageNet:
+        course: dict[str, Any],
+    ) -> Iterator[int]:
         """Train, with half the batch size after each out-of-memory error of a GPU."""
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = auto_batch_size(len(train))
         seeds = rng.integers(2**31, size=3).tolist()
+        before = getattr(self, "net_", None)
         while True:
-            net = self._make_net(data, train, int(batch_size), seeds, goes_on, **course)
+            net = self._make_net(
+                data, train, int(batch_size), seeds, before if goes_on else None, course
+            )
             try:
                 sides = self._feeds(data, train, valid, int(batch_size), seeds[1])
-                net.partial_fit(sides[0], valid=sides[1])
-                return net
+                for epoch in net.epochs(*sides):
+                    self.net_ = net
+                    yield epoch
+                return
             except torch.OutOfMemoryError as error:
                 if batch_size <= 2:
                     raise
@@ -244,16 +269,16 @@ class BaseImageEstimator(ImageInference):
         train: np.ndarray,
         batch_size: int,
         seeds: list[int],
-        goes_on: bool,
-        **course: Any,
+        before: ImageNet | None,
+        course: dict[str, Any],
     ) -> ImageNet:
-        """A skorch net ready to train: new, or with the fitted weights."""
+        """A skorch net ready to train: new, or with the weights of the one before."""
         self.device_ = check_device(self.device)
         device = torch.device(self.device_)
         spec = self.image_spec_
-        if goes_on:
+        if before is not None:
             self._check_same_network()
-            module = copy.deepcopy(self.module_).to(device)
+            module = copy.deepcopy(before.module_).to(device)
         else:
             module = self._build_module(data, train, seeds[0])
         training, inference = check_precision(
@@ -285,11 +310,11 @@ class BaseImageEstimator(ImageInference):
             device=self.device_,
             verbose=int(self.verbose),
             classes=np.arange(len(self.classes_)),
-            **(self._course(len(train)) | course),
+            **course,
         )
         net.initialize()
-        if goes_on:
-            self._hand_over(net, moments=bool(course))
+        if before is not None:
+            _hand_over(before, net)
         return net
 
     def _check_same_network(self) -> None:
@@ -326,20 +351,6 @@ class BaseImageEstimator(ImageInference):
             "schedule": self.schedule,
             "patience": self.n_iter_no_change if self.early_stopping else None,
         }
-
-    def _hand_over(self, net: ImageNet, *, moments: bool) -> None:
-        """History of the fitted net, and what its optimizer has gathered."""
-        net.history.extend(copy.deepcopy(list(self.net_.history)))
-        if moments and type(net.optimizer_) is type(self.net_.optimizer_):
-            # A copy: torch would train on the fitted net's own moments, and an
-            # interrupted call would leave them half-way.
-            kept = self.net_.optimizer_.state
-            pairs = zip(
-                self.module_.parameters(), net.module_.parameters(), strict=True
-            )
-            for before, now in pairs:
-                if before in kept and now.requires_grad:
-                    net.optimizer_.state[now] = copy.deepcopy(kept[before])
 
     def _build_module(
         self, data: TrainingSet, train: np.ndarray, seed: int
@@ -427,21 +438,17 @@ class BaseImageEstimator(ImageInference):
         done = 0 if first else len(self.net_.history)
         rng = np.random.default_rng([self._seed(), done])
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
-        net = self._fit_net(data, np.arange(len(data)), None, rng, not first, **course)
-        self._publish(net, data, not first, keep_optimizer=True)
+        for _ in self._train(data, np.arange(len(data)), None, rng, not first, course):
+            pass
+        self._publish(data, not first, keep_optimizer=True)
 
     def _publish(
-        self,
-        net: ImageNet,
-        data: TrainingSet,
-        goes_on: bool,
-        *,
-        keep_optimizer: bool = False,
+        self, data: TrainingSet, goes_on: bool, *, keep_optimizer: bool = False
     ) -> None:
         """Set the fitted attributes, without anything that names a patient."""
+        net = self.net_
         if not keep_optimizer:
             net.optimizer_.state.clear()
-        self.net_ = net
         self._architecture = shown(self.architecture)
         self._frozen = getattr(self.weights, "freeze", None) is not None
         self.n_iter_ = len(net.history)
@@ -534,6 +541,20 @@ class BaseImageEstimator(ImageInference):
 def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
     """So many images without anything in them."""
     return torch.zeros(n, spec.channels, *spec.size)
+
+
+def _hand_over(before: ImageNet, net: ImageNet) -> None:
+    """History of a fitted net, and what its optimizer has gathered if it was kept."""
+    net.history.extend(copy.deepcopy(list(before.history)))
+    if type(net.optimizer_) is not type(before.optimizer_):
+        return
+    # A copy: torch would train on the fitted net's own moments, and an interrupted call
+    # would leave them half-way.
+    kept = before.optimizer_.state
+    pairs = zip(before.module_.parameters(), net.module_.parameters(), strict=True)
+    for old, new in pairs:
+        if old in kept and new.requires_grad:
+            net.optimizer_.state[new] = copy.deepcopy(kept[old])
 
 
 def shown(part: Any) -> str | None:

@@ -7,7 +7,7 @@ value is read back from the device inside an epoch.
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -274,51 +274,58 @@ class ImageNet(NeuralNetClassifier):
         self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any
     ) -> "ImageNet":
         """Train on feeds for `max_epochs` more epochs; Ctrl-C propagates."""
+        for _ in self.epochs(X, fit_params.get("valid")):
+            pass
+        return self
+
+    def epochs(self, train: Feed, valid: Feed | None = None) -> Iterator[int]:
+        """Train epoch by epoch, and tell after each how many are done.
+
+        While the caller looks, the module is in evaluation mode.
+        """
         if not self.initialized_:
             self.initialize()
         module = self.module_
         self.start_generators()
         if isinstance(module, Network):
             module.set_generator(self.generator_)
-        self.notify("on_train_begin", X=X, y=y)
+        self.best_: tuple[float, int, dict] = (math.inf, 0, {})
+        self.step_, self.n_steps_ = 0, max(1, self.horizon * train.n_batches)
+        self.notify("on_train_begin", X=train, y=valid)
         try:
-            # Also where the caller has turned gradients off.
-            with torch.inference_mode(False), torch.enable_grad():
-                self.fit_loop(X, fit_params.get("valid"))
+            for epoch in range(self.max_epochs):
+                # Also where the caller has turned gradients off.
+                with torch.inference_mode(False), torch.enable_grad():
+                    ends = self._run_epoch(epoch, train, valid)
+                module.eval()
+                yield epoch + 1
+                if ends:
+                    break
+            if self.best_[2]:
+                module.load_state_dict(self.best_[2])
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
-            del self.generator_
+            del self.generator_, self.best_, self.step_, self.n_steps_
             module.eval()
-        self.notify("on_train_end", X=X, y=y)
-        return self
+        self.notify("on_train_end", X=train, y=valid)
 
-    def fit_loop(
-        self, X: Feed, y: Feed | None = None, epochs: int | None = None, **_: Any
-    ) -> "ImageNet":
-        """Train on the feed `X`, validating on the feed `y` after every epoch."""
-        sides = {"dataset_train": X, "dataset_valid": y}
-        self.best_: tuple[float, int, dict] = (math.inf, 0, {})
-        self.step_, self.n_steps_ = 0, max(1, self.horizon * X.n_batches)
-        for epoch in range(epochs or self.max_epochs):
-            self.notify("on_epoch_begin", **sides)
-            start = time.perf_counter()
-            self.run_single_epoch(X, True, "train", self.train_step)
-            self.run_single_epoch(y, False, "valid", self.validation_step)
-            self._record(X, time.perf_counter() - start)
-            self._keep_best(epoch)
-            try:
-                self.notify("on_epoch_end", **sides)
-            except KeyboardInterrupt:
-                if self._callback_stopped():
-                    break
-                raise
-            if self.patience is not None and epoch - self.best_[1] >= self.patience:
-                break
-        if self.best_[2]:
-            self.module_.load_state_dict(self.best_[2])
-        del self.best_, self.step_, self.n_steps_
-        return self
+    def _run_epoch(self, epoch: int, train: Feed, valid: Feed | None) -> bool:
+        """One epoch and all that follows it; True if it is to be the last."""
+        sides = {"dataset_train": train, "dataset_valid": valid}
+        self.notify("on_epoch_begin", **sides)
+        start = time.perf_counter()
+        self.run_single_epoch(train, True, "train", self.train_step)
+        self.run_single_epoch(valid, False, "valid", self.validation_step)
+        self._record(train, time.perf_counter() - start)
+        self._keep_best(epoch)
+        try:
+            self.notify("on_epoch_end", **sides)
+        except KeyboardInterrupt:
+            if self._callback_stopped():
+                return True
+            raise
+        return self.patience is not None and epoch - self.best_[1] >= self.patience
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **_: Any
