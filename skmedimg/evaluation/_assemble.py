@@ -21,6 +21,7 @@ from skmedimg.evaluation._methods import methods_text
 from skmedimg.evaluation._refusals import overlap_text
 from skmedimg.evaluation._report import EvaluationReport, Row, Section, Table
 from skmedimg.evaluation._risk import calibration, decision_curve
+from skmedimg.evaluation._settings import percent
 from skmedimg.evaluation._several import (
     accuracy_by_subgroup,
     confusion_of_classes,
@@ -137,7 +138,7 @@ def _summary(study: Study) -> tuple[str, ...]:
         what = "Labels" if cases.kind == "multilabel" else "Classes"
         lines.append(f"{what}: {', '.join(cases.class_names)}.")
     by = "by patient" if cases.groups is not None else f"over {cases.noun}s"
-    lines.append(f"{study.settings.level:.0%} confidence intervals {by}.")
+    lines.append(f"{percent(study.settings.level)} confidence intervals {by}.")
     return tuple(lines)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from skmedimg.evaluation._facts import Facts
+from skmedimg.evaluation._settings import percent
 
 AUTHOR = "Author must state"
 NOT_APPLICABLE = "Not applicable"
@@ -113,7 +114,7 @@ def _metrics(facts: Facts) -> str:
 
 def _uncertainty(facts: Facts) -> str:
     by = "patients as clusters" if facts.grouped else "cases taken as independent"
-    return f"{facts.level:.0%} intervals with {by}, see Statistical methods"
+    return f"{percent(facts.level)} intervals with {by}, see Statistical methods"
 
 
 def _flow(facts: Facts) -> str:

@@ -140,7 +140,8 @@ def hardest_cases(cases: Cases, images: Any) -> Section:
     plots = [] if images is None else [_thumbnails(cases, order, images)]
     sentences = [
         "The cases whose true class has the lowest probability. An image is named by "
-        "its unit, by the names given or by its row, counted from 0."
+        "its unit, by the names given or by its row, counted from 0: see to it that no "
+        "name tells who a patient is."
     ]
     table = Table("Furthest from the truth first", frame)
     return Section("Hardest cases", sentences, [table], plots)

@@ -18,7 +18,7 @@ from skmedimg.evaluation._report import (
     point,
     shown,
 )
-from skmedimg.evaluation._settings import Settings
+from skmedimg.evaluation._settings import Settings, percent
 from skmedimg.metrics import (
     Estimate,
     RocBandDisplay,
@@ -264,6 +264,6 @@ def curves(cases: Cases, settings: Settings) -> Section:
             precision.draw,
         ),
     )
-    band = f"Bands are {settings.level:.0%} bootstrap intervals"
+    band = f"Bands are {percent(settings.level)} bootstrap intervals"
     band += " that resample patients." if cases.groups is not None else "."
     return Section("ROC and precision-recall curves", [band], plots=plots)

@@ -81,7 +81,7 @@ def evaluate(
         What documents call the classes, such as ``{0: "malignant", 1: "benign"}``.
     unit : array-like of shape (n,), default=None
         What is scored, for example the lesion: its images are joined into one case.
-        None scores images.
+        None scores images. The hardest cases are listed by it: give pseudonyms.
     groups : array-like of shape (n,), default=None
         Patient of each image: what intervals take as independent. None takes
         ``X.groups`` where X is an `ImageSequence`.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from skmedimg.evaluation._facts import Facts
+from skmedimg.evaluation._settings import percent
 
 
 def methods_text(facts: Facts) -> str:
@@ -39,7 +40,7 @@ def _sentences(facts: Facts) -> Iterator[str]:
 
 
 def _areas(facts: Facts) -> Iterator[str]:
-    level = f"{facts.level:.0%}"
+    level = percent(facts.level)
     estimator = (
         "the estimator of Obuchowski with patients as clusters"
         if facts.grouped
