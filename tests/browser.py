@@ -101,9 +101,7 @@ class Page:
 
     def evaluate(self, expression):
         """Value of an expression in JavaScript."""
-        found = self.call(
-            "Runtime.evaluate", expression=expression, returnByValue=True
-        )
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm
 from sklearn import metrics as sk
 from sklearn.exceptions import UndefinedMetricWarning
 
@@ -47,51 +47,62 @@ def test_named_metrics_are_those_of_scikit_learn(name, clustered):
     np.testing.assert_allclose(bootstrap_ci(name, y, p, **params), direct, rtol=1e-9)
 
 
+def brier(y, p, axis=-1):
+    return np.mean((y - p) ** 2, axis=axis)
+
+
+@pytest.mark.parametrize("patients", [12, 60])
+def test_bounds_are_efrons_formula(patients):
+    y, p, patient = make_predictions(patients=patients)
+    seen = []
+
+    def recorded(y, p):
+        seen.append(brier(y, p))
+        return seen[-1]
+
+    value, low, high, _ = bootstrap_ci(
+        recorded, y, p, groups=patient, level=0.9, n_bootstrap=500, random_state=0
+    )
+    replicates = np.array(seen[:500])
+    without = [brier(y[patient != i], p[patient != i]) for i in np.unique(patient)]
+    d = np.mean(without) - without
+    a = np.sum(d**3) / (6 * np.sum(d**2) ** 1.5)
+    z0 = norm.ppf(np.mean(replicates < value))
+    for bound, z in (low, norm.ppf(0.05)), (high, norm.ppf(0.95)):
+        share = norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z)))
+        assert bound == pytest.approx(np.quantile(replicates, share))
+
+
 @pytest.mark.parametrize("n", [30, 100])
 def test_interval_is_scipys(n):
     y, p, _ = make_predictions(n)
-    pairs = np.column_stack([y, p])
-
-    def brier(pairs, axis=-1):
-        return np.mean((pairs[..., 0, :] - pairs[..., 1, :]) ** 2, axis=axis)
-
     expected = bootstrap(
-        (y, p),
-        lambda y, p, axis=-1: np.mean((y - p) ** 2, axis=axis),
-        paired=True,
-        method="BCa",
-        n_resamples=9999,
-        rng=np.random.default_rng(0),
-    )
+        (y, p), brier, paired=True, n_resamples=9999, rng=np.random.default_rng(0)
+    ).confidence_interval
     value, low, high, _ = bootstrap_ci("brier", y, p, n_bootstrap=9999, random_state=0)
-    assert value == pytest.approx(brier(pairs.T))
-    width = high - low
-    assert low == pytest.approx(expected.confidence_interval.low, abs=0.04 * width)
-    assert high == pytest.approx(expected.confidence_interval.high, abs=0.04 * width)
+    assert value == pytest.approx(brier(y, p))
+    # The draws differ.
+    assert (low, high) == pytest.approx(expected, abs=0.04 * (high - low))
 
 
 def test_flipping_the_labels_flips_the_numbers():
     y, p, patient = make_predictions(patients=40)
     params = {"groups": patient, "random_state": 0}
     names = np.array(["benign", "malignant"])[y]
-    flip = {"roc_auc": "roc_auc", "sensitivity": "specificity"}
-    for metric, mirror in flip.items():
-        expected = bootstrap_ci(metric, y, p, **params)
-        got = bootstrap_ci(metric, names, p, pos_label="malignant", **params)
-        assert got == expected
-        # Benign as the positive class, and the score of that class.
-        flipped = bootstrap_ci(mirror, names, 1 - p, pos_label="benign", **params)
-        if metric == "roc_auc":
-            np.testing.assert_allclose(flipped, expected)
-            # The same score for the other class ranks the wrong way round.
-            against = bootstrap_ci(metric, names, p, pos_label="benign", **params)
-            value, low, high, _ = expected
-            np.testing.assert_allclose(against[:3], [1 - value, 1 - high, 1 - low])
-        else:
-            calls = bootstrap_ci(
-                mirror, names, (p < 0.5).astype(float), pos_label="benign", **params
-            )
-            assert calls == expected
+    both = ["roc_auc", "sensitivity", "specificity"]
+    malignant = bootstrap_ci(both, names, p, pos_label="malignant", **params)
+    assert malignant == bootstrap_ci(both, y, p, **params)
+    # The same scores taken for those of the other class rank the wrong way round.
+    value, low, high, _ = malignant["roc_auc"]
+    benign = bootstrap_ci("roc_auc", names, p, pos_label="benign", **params)
+    np.testing.assert_allclose(benign[:3], [1 - value, 1 - high, 1 - low])
+    # Nothing lies on the threshold, so that the mirrored scores give mirrored calls.
+    p = p + 0.001
+    malignant = bootstrap_ci(both, names, p, pos_label="malignant", **params)
+    benign = bootstrap_ci(both, names, 1 - p, pos_label="benign", **params)
+    np.testing.assert_allclose(benign["roc_auc"], malignant["roc_auc"])
+    assert benign["sensitivity"] == malignant["specificity"]
+    assert benign["specificity"] == malignant["sensitivity"]
 
 
 def test_kappa_is_scikit_learns_and_takes_grades_as_they_are():
@@ -107,6 +118,12 @@ def test_kappa_is_scikit_learns_and_takes_grades_as_they_are():
     np.testing.assert_allclose(
         bootstrap_ci("quadratic_kappa", y, pred, **params), expected
     )
+    # Where no case has grade 2, 1 and 3 are two apart all the same.
+    y, pred = np.array([0, 1, 3, 3, 1, 0]), np.array([0, 3, 3, 1, 1, 1])
+    value = bootstrap_ci("quadratic_kappa", y, pred, **params).value
+    assert value == pytest.approx(
+        sk.cohen_kappa_score(y, pred, labels=range(4), weights="quadratic")
+    )
 
 
 def test_difference_is_paired():
@@ -115,6 +132,8 @@ def test_difference_is_paired():
     # An order that is all the same: an exact zero in every replicate.
     with pytest.warns(UndefinedMetricWarning, match="every bootstrap replicate gave 0"):
         bootstrap_ci("roc_auc", y, p, y_score_b=other, random_state=0)
+    same = bootstrap_ci(["f1", "roc_auc"], y, p, y_score_b=p)
+    assert same == dict.fromkeys(["f1", "roc_auc"], (0, 0, 0, 0))
     worse = np.clip(p + np.random.default_rng(1).normal(scale=0.4, size=300), 0, 1)
     params = {"groups": patient, "random_state": 0}
     value, low, high, _ = bootstrap_ci("roc_auc", y, p, y_score_b=worse, **params)

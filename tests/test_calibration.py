@@ -248,6 +248,20 @@ def test_errors_say_what_was_seen(function, y, p, match):
         function(y, p)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_fit_is_found_however_wrong_the_risks(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(rng.normal(scale=8), 10 ** rng.uniform(-2, 1), size=50)
+    x = np.clip(x, -18, 18)
+    y = rng.permutation(np.arange(50) < rng.integers(2, 49)).astype(int)
+    fit = calibration_fit(y, expit(x), groups=np.arange(50) // 2)
+    residual = y - expit(fit.intercept.value + fit.slope.value * x)
+    assert residual.sum() == pytest.approx(0, abs=1e-5)
+    assert residual @ (x - x.mean()) == pytest.approx(0, abs=1e-5 * x.std())
+    residual = y - expit(fit.intercept_in_the_large.value + x)
+    assert residual.sum() == pytest.approx(0, abs=1e-5)
+
+
 def test_no_slope_where_none_is_finite():
     y = np.repeat([0, 1], 10)
     with pytest.warns(UndefinedMetricWarning, match="separates the classes perfectly"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skmedimg.metrics import aurc, risk_coverage_curve
+from skmedimg.metrics import aurc, bootstrap_ci, risk_coverage_curve
 
 
 def make_errors(n=300, seed=0):
@@ -44,6 +44,22 @@ def test_equally_confident_cases_count_as_in_random_order():
     same = aurc(error, np.zeros(30), random_state=0)
     assert same.value == pytest.approx(error.mean())
     assert same.gain == (0, 0, 0)
+
+
+@pytest.mark.parametrize("decimals", [1, 5])
+def test_interval_is_that_of_the_curves_of_resampled_cases(decimals):
+    error, confidence = make_errors(80)
+    confidence, patient = confidence.round(decimals), np.arange(80) // 2
+
+    def area(error, confidence):
+        return risk_coverage_curve(error, confidence)[1].mean()
+
+    params = {"groups": patient, "random_state": 0}
+    expected = bootstrap_ci(area, error, confidence, **params)
+    found = aurc(error, confidence, **params)
+    np.testing.assert_allclose(found[:3], expected[:3])
+    gain = bootstrap_ci(lambda e, c: e.mean() - area(e, c), error, confidence, **params)
+    np.testing.assert_allclose(found.gain, gain[:3])
 
 
 def test_confidence_that_knows_beats_random_referral():

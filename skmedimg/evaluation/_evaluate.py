@@ -16,6 +16,7 @@ from skmedimg.evaluation._report import EvaluationReport
 from skmedimg.evaluation._settings import Settings
 from skmedimg.evaluation._study import Study
 from skmedimg.evaluation._threshold import choose_threshold
+from skmedimg.images import groups_of
 
 _SHARE = Interval(Real, 0, 1, closed="neither")
 
@@ -105,7 +106,8 @@ def evaluate(
     baseline : tuple (X_train, y_train), default=None
         Training images, or embeddings of shape (m, p) where X is such too: a logistic
         regression on simple statistics of them is evaluated beside the model. The
-        prevalence is, always.
+        prevalence is, always. An `ImageSequence` brings its patients, which are looked
+        for among those evaluated.
     excluded : mapping of str to int, default=None
         Images left out before, by reason: ``{"unreadable": 3}``; an empty one says
         that none were.
@@ -250,7 +252,7 @@ def _partitions(
     """Labels and patients of the other cases that were given."""
     found: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
     if baseline is not None:
-        found["Training"] = np.asarray(baseline[1]).ravel(), None
+        found["Training"] = np.asarray(baseline[1]).ravel(), groups_of(baseline[0])
     if threshold_from is not None:
         y, _, *groups = threshold_from
         patients = np.asarray(groups[0]) if groups else None

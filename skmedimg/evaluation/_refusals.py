@@ -1,6 +1,6 @@
 """What would make the figures lie: looked for, and said."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,23 @@ def say_known(known: Known, n_images: int) -> Iterator[str]:
             "little about new patients. Split by patient, for example with "
             "skmedimg.model_selection.PatientKFold."
         )
+
+
+def say_shared(
+    partitions: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
+    groups: np.ndarray | None,
+) -> Iterator[str]:
+    """Sentences about patients of other partitions among those evaluated."""
+    if groups is None:
+        return
+    for name, (_, patients) in partitions.items():
+        shared = set() if patients is None else set(patients.tolist())
+        shared &= set(groups.tolist())
+        if shared:
+            yield (
+                f"{len(shared)} patients are both among those evaluated and in the "
+                f"partition {name}: the figures are too good. Take other patients."
+            )
 
 
 def overlap_text(known: Known) -> str | None:

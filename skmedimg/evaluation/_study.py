@@ -12,6 +12,7 @@ from skmedimg.evaluation._refusals import (
     distortions,
     say_distortions,
     say_known,
+    say_shared,
     say_threshold,
     say_units,
 )
@@ -82,7 +83,7 @@ class Study:
         texts = [*say_known(self.known, len(self.image_labels))]
         if self.threshold.warning is not None:
             texts.append(self.threshold.warning)
-        return texts
+        return [*texts, *say_shared(self.partitions, self.cases.groups)]
 
     @property
     def warnings(self) -> list[str]:

@@ -182,7 +182,11 @@ def bootstrap_ci(
         second = [make(each, y_true, y_score_b) for each in metrics]
         statistics = list(map(_difference, statistics, second))
     rng = check_generator(random_state)
-    found = cluster_bootstrap(statistics, cluster, level, n_bootstrap, rng)
+    if y_score_b is None or not np.array_equal(y_score, y_score_b):
+        found = cluster_bootstrap(statistics, cluster, level, n_bootstrap, rng)
+    else:
+        # Zero beyond any doubt, and no warning that all replicates are equal.
+        found = [BootstrapEstimate(0.0, 0.0, 0.0, 0)] * len(metrics)
     return dict(zip(metrics, found, strict=True)) if metric is metrics else found[0]
 
 
@@ -279,7 +283,7 @@ def _estimate(
             UndefinedMetricWarning,
             stacklevel=5,
         )
-        return BootstrapEstimate(value, np.nan, np.nan, n_skipped)
+        return BootstrapEstimate(float(value), np.nan, np.nan, n_skipped)
     # Half of the replicates equal to the figure count as below it.
     rank = (np.searchsorted(kept, value) + np.searchsorted(kept, value, "right")) / 2
     # Not even one beyond the figure says less than one in so many, not infinitely few.

@@ -150,8 +150,7 @@ def calibration_fit(
         If no finite slope fits: the probabilities separate the classes perfectly (the
         slope is infinite then) or are all equal (it is NaN). Bounds are NaN.
     UserWarning
-        If probabilities are exactly 0 or 1, whose logits are infinite: 1e-8 and
-        1 - 1e-8 stand for them.
+        If probabilities are exactly 0 or 1, whose logits are infinite.
 
     See Also
     --------
@@ -161,7 +160,8 @@ def calibration_fit(
     -----
     Slope and intercept are those of the logistic regression of the label on the logit
     of the probability (Cox [1]_), calibration in the large the intercept where the
-    logit is an offset; Van Calster et al. [2]_ call this weak calibration.
+    logit is an offset; Van Calster et al. [2]_ call this weak calibration. Logits are
+    cut off at ±18.4, the probabilities 1e-8 and 1 - 1e-8.
 
     For independent cases the intervals are Wald's, from the information matrix. With
     `groups` they come from the sandwich covariance of clusters with the correction for
@@ -225,7 +225,7 @@ def _finite_logit(prob: np.ndarray) -> np.ndarray:
 
 def _slope_at_the_limit(positive: np.ndarray, x: np.ndarray) -> float | None:
     """Return the slope where no finite one has the greatest likelihood, else None."""
-    if np.ptp(x) < 1e-9:
+    if np.ptp(x) < 1e-6:
         limit, seen = np.nan, "y_prob is the same for every case"
     elif x[positive].min() >= x[~positive].max():
         limit, seen = np.inf, "y_prob separates the classes perfectly"
@@ -299,9 +299,13 @@ def _maximise_likelihood(
         risk = expit(offset + design @ coef)
         gradient = design.T @ (positive - risk)
         step = np.linalg.solve((design.T * (risk * (1 - risk))) @ design, gradient)
-        if gradient @ step < 1e-16 * len(positive):
+        # Squared, in standard errors: after this step only its square remains, and the
+        # likelihood could no longer tell a smaller step from rounding.
+        if gradient @ step < 1e-8:
             return coef + step
-        # Newton's step overshoots where most risks are close to 0 or 1.
+        # Newton's step overshoots where most risks are close to 0 or 1, up to where all
+        # are and nothing leads back: a logit may change by this much.
+        step = step * min(1, 3 / np.abs(design @ step).max())
         while loss(coef + step) > loss(coef):
             step = step / 2
         coef = coef + step

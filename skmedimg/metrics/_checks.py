@@ -197,8 +197,7 @@ def positive_code(
     seen = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
     if len(labels) < at_least:
         raise ValueError(
-            f"{where} holds one class only ({seen}): an area under the ROC curve needs "
-            "cases of two."
+            f"{where} holds one class only ({seen}): this metric needs cases of two."
         )
     if len(labels) > 2:
         raise ValueError(
