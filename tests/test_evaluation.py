@@ -314,18 +314,18 @@ def test_training_images_and_patients_are_said(images, tiny):
     rest = slice(30, None)
     report = evaluate(clf, X[rest], y[rest], groups=patients[rest])
     assert not any("trained on" in text for text in report.warnings)
-    assert "0 images" in checklist(report, "CLAIM 2024")["20"]
+    assert "0 of the images" in checklist(report, "CLAIM 2024")["20"]
     sequence = ImageSequence.from_array(X[20:], groups=patients[20:])
     with pytest.warns(UserWarning, match="trained on") as said:
         report = evaluate(clf, sequence, y[20:])
     texts = [str(warning.message) for warning in said]
-    assert any("10 of the 20 images were trained on" in text for text in texts)
-    assert any("5 of the patients were trained on" in text for text in texts)
+    assert any("trained on 10 of the 20 images" in text for text in texts)
+    assert any("trained on 5 of the patients" in text for text in texts)
     metric = "AUC without training images"
     assert metric in set(report.to_frame().metric)
     titles = [section.title for section in report.sections]
     assert "Training history" in titles
-    with pytest.warns(UserWarning, match="images were trained on"):
+    with pytest.warns(UserWarning, match="trained on 30 of the 30 images"):
         evaluate(make_pipeline(clf), X[:30], y[:30])
 
 

@@ -107,7 +107,7 @@ def _metrics(facts: Facts) -> str:
     if facts.kind == "multilabel":
         return f"Mean {area} over labels, {area} of each label, average precision"
     return (
-        f"{area.capitalize()}, average precision; sensitivity, specificity, predictive "
+        f"A{area[1:]}, average precision; sensitivity, specificity, predictive "
         "values, F1 and balanced accuracy at the threshold; calibration; net benefit"
     )
 

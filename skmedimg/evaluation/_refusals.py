@@ -70,14 +70,14 @@ def say_known(known: Known, n_images: int) -> Iterator[str]:
     """Sentences about training images and patients among those scored."""
     if known.images is not None and known.images.any():
         yield (
-            f"{int(known.images.sum())} of the {n_images} images were trained on: the "
-            "figures say little about new images. Evaluate on images that fit has not "
-            "seen; Discrimination has the area without them."
+            f"The model was trained on {int(known.images.sum())} of the {n_images} "
+            "images: the figures say little about new images. Evaluate on images that "
+            "fit has not seen; Discrimination has the area without them."
         )
     if known.n_patients:
         yield (
-            f"{known.n_patients} of the patients were trained on: the figures say "
-            "little about new patients. Split by patient, for example with "
+            f"The model was trained on {known.n_patients} of the patients: the figures "
+            "say little about new patients. Split by patient, for example with "
             "skmedimg.model_selection.PatientKFold."
         )
 
@@ -103,12 +103,12 @@ def overlap_text(known: Known) -> str | None:
     """What was found, for the checklists; None where it could not be looked for."""
     parts = []
     if known.images is not None:
-        parts.append(f"{int(known.images.sum())} images")
+        parts.append(f"{int(known.images.sum())} of the images scored")
     if known.n_patients is not None:
         parts.append(f"{known.n_patients} of the patients that fit was told of")
     if not parts:
         return None
-    return f"Of those scored, {' and '.join(parts)} were in the training data"
+    return f"In the training data: {', '.join(parts)}"
 
 
 def say_units(cases: Cases) -> Iterator[str]:
