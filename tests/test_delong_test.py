@@ -97,12 +97,15 @@ def test_other_images_of_the_same_patients_are_dependent():
     y, a, b, patient = make_pair()
     paired = delong_test(y, a, b)
     same = delong_test(y, a, b, y_true_b=y, groups=patient, groups_b=patient)
-    # The paired variance, up to factors n / (n - 1) of other counts.
+    # The paired variance, up to the n / (n - 1) of either class.
     assert same.statistic == pytest.approx(paired.statistic, rel=0.02)
     apart = delong_test(y, a, b, y_true_b=y, groups=patient, groups_b=patient + 80)
     unpaired = delong_test(y, a, b, y_true_b=y)
     np.testing.assert_allclose(apart, unpaired)
     assert abs(unpaired.statistic) < abs(same.statistic)
+    itself = delong_test(y, a, a, y_true_b=y, groups=patient, groups_b=patient)
+    assert itself.low < itself.difference == 0 < itself.high
+    assert itself.p_value == 1
 
 
 def test_equal_rankings_do_not_differ():
