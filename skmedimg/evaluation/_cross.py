@@ -307,7 +307,7 @@ def _cv_auc(
     areas = []
     for (_, test), score in zip(folds, proba, strict=True):
         side = positive[test]
-        component = delong_components(side, score[np.newaxis])[0]
+        component = delong_components(side, score)
         area = component[side].mean()
         size = np.where(side, side.sum(), (~side).sum())
         # An image tested in several folds adds up.
