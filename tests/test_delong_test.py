@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from published_examples import subarachnoid_haemorrhage
 from scipy.stats import norm, t
 
 from skmedimg.metrics import delong_test, roc_auc_ci
@@ -20,6 +21,18 @@ def make_pair(n=80, gain=0.0, patients=None, seed=0):
 def direct_components(y, score):
     higher = np.sign(score[y == 1][:, None] - score[y == 0][None, :]) / 2 + 0.5
     return higher.mean(axis=1), higher.mean(axis=0)
+
+
+def test_published_examples():
+    # roc.test of pROC, paired and unpaired; its interval is of the normal distribution.
+    y, s100b, wfns = subarachnoid_haemorrhage()
+    paired = delong_test(y, wfns, s100b, pos_label="Poor")
+    assert paired.statistic == pytest.approx(2.20898359144091, abs=1e-12)
+    error = paired.difference / paired.statistic
+    pROC = paired.difference + error * norm.ppf([0.025, 0.975])
+    np.testing.assert_allclose(pROC, [0.0104061769564846, 0.174214419249478])
+    unpaired = delong_test(y, wfns, s100b, pos_label="Poor", y_true_b=y)
+    assert unpaired.statistic == pytest.approx(1.43490640926908, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -84,12 +97,15 @@ def test_other_images_of_the_same_patients_are_dependent():
     y, a, b, patient = make_pair()
     paired = delong_test(y, a, b)
     same = delong_test(y, a, b, y_true_b=y, groups=patient, groups_b=patient)
-    # The paired variance, up to factors n / (n - 1) of other counts.
+    # The paired variance, up to the n / (n - 1) of either class.
     assert same.statistic == pytest.approx(paired.statistic, rel=0.02)
     apart = delong_test(y, a, b, y_true_b=y, groups=patient, groups_b=patient + 80)
     unpaired = delong_test(y, a, b, y_true_b=y)
     np.testing.assert_allclose(apart, unpaired)
     assert abs(unpaired.statistic) < abs(same.statistic)
+    itself = delong_test(y, a, a, y_true_b=y, groups=patient, groups_b=patient)
+    assert itself.low < itself.difference == 0 < itself.high
+    assert itself.p_value == 1
 
 
 def test_equal_rankings_do_not_differ():

@@ -150,27 +150,40 @@ def auc_interval(
     transform: Literal["logit"] | None = "logit",
 ) -> Estimate:
     """Return the area with its interval, from what `check_binary` gives."""
-    components = delong_components(positive, score[np.newaxis])
-    auc = float(components[0, positive].mean())
+    components = delong_components(positive, score)
+    auc = float(components[positive].mean())
     df = degrees_of_freedom(positive, cluster)
     variance = 0.0
     if df > 0:
-        variance = auc_covariance(positive, components, cluster).item()
+        variance = auc_variance(positive, components, cluster)
     if variance < NO_VARIANCE:
-        n_pos, n_neg = (count_clusters(cluster[s]) for s in (positive, ~positive))
-        z = float(ndtri((1 + level) / 2))
-        low = _newcombe_low(auc, n_pos, n_neg, z)
-        # The method is symmetric in the classes.
-        high = 1 - _newcombe_low(1 - auc, n_pos, n_neg, z)
-        return Estimate(auc, low, high)
-    half_width = float(stdtrit(df, (1 + level) / 2)) * np.sqrt(variance)
-    if transform is None:
-        bounds = np.clip([auc - half_width, auc + half_width], 0, 1)
-    else:
-        # d logit(a) / da = 1 / (a (1 - a))
-        half_width /= auc * (1 - auc)
-        bounds = expit(logit(auc) + half_width * np.array([-1, 1]))
+        return without_variance(auc, positive, cluster, level)
+    error = float(np.sqrt(variance))
+    if transform is not None:
+        return logit_interval(auc, error, df, level)
+    half_width = float(stdtrit(df, (1 + level) / 2)) * error
+    bounds = np.clip([auc - half_width, auc + half_width], 0, 1)
     return Estimate(auc, *bounds.tolist())
+
+
+def logit_interval(auc: float, error: float, df: float, level: float) -> Estimate:
+    """Return an area with the interval that is symmetric on the logit scale."""
+    # d logit(a) / da = 1 / (a (1 - a))
+    half_width = float(stdtrit(df, (1 + level) / 2)) * error / (auc * (1 - auc))
+    bounds = expit(logit(auc) + half_width * np.array([-1, 1]))
+    return Estimate(auc, *bounds.tolist())
+
+
+def without_variance(
+    auc: float, positive: np.ndarray, cluster: np.ndarray, level: float
+) -> Estimate:
+    """Return an area with the interval of method 5 of Newcombe 2006."""
+    n_pos, n_neg = (count_clusters(cluster[s]) for s in (positive, ~positive))
+    z = float(ndtri((1 + level) / 2))
+    low = _newcombe_low(auc, n_pos, n_neg, z)
+    # The method is symmetric in the classes.
+    high = 1 - _newcombe_low(1 - auc, n_pos, n_neg, z)
+    return Estimate(auc, low, high)
 
 
 def degrees_of_freedom(positive: np.ndarray, cluster: np.ndarray) -> float:
@@ -189,18 +202,14 @@ def delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     ----------
     positive : ndarray of bool, shape (n,)
         Whether a case is positive.
-    score : ndarray of shape (k, n)
-        Scores of k classifiers.
+    score : ndarray of shape (n,)
+        Scores.
 
     Returns
     -------
-    ndarray of shape (k, n)
+    ndarray of shape (n,)
         Components, between 0 and 1.
     """
-    return np.stack([_components_of_one(positive, row) for row in score])
-
-
-def _components_of_one(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     # One sort, then counts by distinct score.
     _, at = np.unique(score, return_inverse=True)
     n_distinct = at.max() + 1
@@ -208,14 +217,14 @@ def _components_of_one(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     of_neg = np.bincount(at[~positive], minlength=n_distinct)
     neg_below = np.cumsum(of_neg) - of_neg / 2
     pos_above = of_pos.sum() - np.cumsum(of_pos) + of_pos / 2
-    shares = np.where(positive, neg_below[at], pos_above[at])
-    return shares / np.where(positive, of_neg.sum(), of_pos.sum())
+    right = np.where(positive, neg_below[at], pos_above[at])
+    return right / np.where(positive, of_neg.sum(), of_pos.sum())
 
 
-def auc_covariance(
+def auc_variance(
     positive: np.ndarray, components: np.ndarray, cluster: np.ndarray
-) -> np.ndarray:
-    """Return the covariance of the areas of k classifiers on the same cases.
+) -> float:
+    """Return the variance of an area, or of a difference of areas on the same cases.
 
     Obuchowski 1997; where every case is a cluster of its own, DeLong 1988.
 
@@ -223,43 +232,36 @@ def auc_covariance(
     ----------
     positive : ndarray of bool, shape (n,)
         Whether a case is positive.
-    components : ndarray of shape (k, n)
-        Structural components.
+    components : ndarray of shape (n,)
+        Structural components, or their differences.
     cluster : ndarray of int, shape (n,)
         Cluster of each case, counted from 0. At least two hold either class.
-
-    Returns
-    -------
-    ndarray of shape (k, k)
-        Covariance of the areas; positive semidefinite.
     """
     n_clusters = cluster.max() + 1
-    deviations = cluster_deviations(positive, components, cluster, n_clusters)
-    covariance = np.zeros((len(components), len(components)))
-    for side, deviation in zip((positive, ~positive), deviations, strict=True):
+    of_pos, of_neg = cluster_errors(positive, components, cluster, n_clusters)
+    variance = 2 * n_clusters / (n_clusters - 1) * of_pos @ of_neg
+    for side, errors in ((positive, of_pos), (~positive, of_neg)):
         n = count_clusters(cluster[side])
-        covariance += n / (n - 1) * deviation @ deviation.T
-    cross = deviations[0] @ deviations[1].T
-    return covariance + n_clusters / (n_clusters - 1) * (cross + cross.T)
+        variance += n / (n - 1) * errors @ errors
+    return float(variance)
 
 
-def cluster_deviations(
+def cluster_errors(
     positive: np.ndarray, components: np.ndarray, cluster: np.ndarray, n_clusters: int
 ) -> list[np.ndarray]:
-    """Return what each cluster adds to the areas' errors, by its two classes.
+    """Return what each cluster's positive, and negative, cases add to an area's error.
 
     Returns
     -------
-    list of two ndarray of shape (k, n_clusters)
-        Of the positive and of the negative cases; each row sums to 0.
+    list of two ndarray of shape (n_clusters,)
+        Each sums to 0.
     """
-    deviations = []
+    errors = []
     for side in (positive, ~positive):
-        own = components[:, side]
-        share = (own - own.mean(axis=1, keepdims=True)) / own.shape[1]
-        rows = [np.bincount(cluster[side], row, minlength=n_clusters) for row in share]
-        deviations.append(np.stack(rows))
-    return deviations
+        own = components[side]
+        share = (own - own.mean()) / len(own)
+        errors.append(np.bincount(cluster[side], share, minlength=n_clusters))
+    return errors
 
 
 def _hanley_mcneil_variance(auc: float, n_pos: float, n_neg: float) -> float:

@@ -9,9 +9,9 @@ from sklearn.utils._param_validation import Interval, Real, validate_params
 
 from skmedimg.metrics._auc import (
     NO_VARIANCE,
-    auc_covariance,
     auc_interval,
-    cluster_deviations,
+    auc_variance,
+    cluster_errors,
     degrees_of_freedom,
     delong_components,
 )
@@ -164,65 +164,66 @@ def delong_test(
 
 
 def _compare_paired(a: _Cases, b: _Cases, level: float) -> Comparison:
-    ranks = rankdata([a.score, b.score], axis=1)
-    if (ranks[0] == ranks[1]).all():
+    if (rankdata(a.score) == rankdata(b.score)).all():
         return Comparison(0.0, 0.0, 0.0, 0.0, 1.0)
-    components = delong_components(a.positive, ranks)
-    area_a, area_b = components[:, a.positive].mean(axis=1)
     df = degrees_of_freedom(a.positive, a.cluster)
-    if df == 0:
-        return _compare_bounds(a, b, level)
-    contrast = np.array([1, -1])
-    covariance = auc_covariance(a.positive, components, a.cluster)
-    variance = float(contrast @ covariance @ contrast)
+    # The difference of two areas is the area of the components' difference.
+    components = delong_components(a.positive, a.score)
+    components = components - delong_components(b.positive, b.score)
+    variance = 0.0
+    if df > 0:
+        variance = auc_variance(a.positive, components, a.cluster)
     if variance < NO_VARIANCE:
         return _compare_bounds(a, b, level)
-    return _test(area_a - area_b, variance, df, level)
+    return _test(float(components[a.positive].mean()), variance, df, level)
 
 
 def _compare_unpaired(
     a: _Cases, b: _Cases, shared: np.ndarray | None, level: float
 ) -> Comparison:
     """Compare areas on other cases, `shared` clusters counted over both samples."""
-    df = np.array([degrees_of_freedom(c.positive, c.cluster) for c in (a, b)])
-    if not df.all():
+    dfs = [degrees_of_freedom(cases.positive, cases.cluster) for cases in (a, b)]
+    if min(dfs) == 0:
         return _compare_bounds(a, b, level)
-    components = [delong_components(c.positive, c.score[np.newaxis]) for c in (a, b)]
-    areas, variances = np.transpose(
-        [
-            (own[0, c.positive].mean(), *auc_covariance(c.positive, own, c.cluster)[0])
-            for c, own in zip((a, b), components, strict=True)
-        ]
-    )
-    if variances.min() < NO_VARIANCE:
+    components = [delong_components(cases.positive, cases.score) for cases in (a, b)]
+    variances = [
+        auc_variance(cases.positive, own, cases.cluster)
+        for cases, own in zip((a, b), components, strict=True)
+    ]
+    if min(variances) < NO_VARIANCE:
         return _compare_bounds(a, b, level)
-    variance = variances.sum()
-    df_both = float(variance**2 / (variances**2 / df).sum())
+    independent = variance = sum(variances)
+    df = variance**2 / sum(v**2 / d for v, d in zip(variances, dfs, strict=True))
     if shared is not None:
-        variance -= 2 * _covariance_between((a, b), components, shared)
-    return _test(areas[0] - areas[1], variance, df_both, level)
+        correlation = _correlation((a, b), components, shared)
+        variance -= 2 * correlation * np.sqrt(variances[0] * variances[1])
+    # Areas that err alike leave rounding error.
+    if variance < 1e-12 * independent:
+        return _compare_bounds(a, b, level)
+    difference = components[0][a.positive].mean() - components[1][b.positive].mean()
+    return _test(float(difference), variance, df, level)
 
 
-def _covariance_between(
+def _correlation(
     samples: tuple[_Cases, _Cases], components: list[np.ndarray], shared: np.ndarray
 ) -> float:
-    """Return the covariance of areas on other cases of partly the same clusters."""
-    n_clusters = shared.max() + 1
+    """Return the correlation of areas on other cases of partly the same clusters."""
     parts = np.split(shared, [len(samples[0].score)])
-    errors = [
-        np.sum(cluster_deviations(cases.positive, own, part, n_clusters), axis=(0, 1))
-        for cases, own, part in zip(samples, components, parts, strict=True)
-    ]
-    return float(n_clusters / (n_clusters - 1) * errors[0] @ errors[1])
+    of_a, of_b = (
+        np.sum(cluster_errors(c.positive, own, part, shared.max() + 1), axis=0)
+        for c, own, part in zip(samples, components, parts, strict=True)
+    )
+    norm = np.sqrt((of_a @ of_a) * (of_b @ of_b))
+    return float(of_a @ of_b / norm) if norm > 0 else 0.0
 
 
 def _test(difference: float, variance: float, df: float, level: float) -> Comparison:
     error = float(np.sqrt(variance))
-    statistic = float(difference) / error
+    statistic = difference / error
     half = float(stdtrit(df, (1 + level) / 2)) * error
     low, high = max(difference - half, -1.0), min(difference + half, 1.0)
     p_value = float(2 * stdtr(df, -abs(statistic)))
-    return Comparison(float(difference), float(low), float(high), statistic, p_value)
+    return Comparison(difference, low, high, statistic, p_value)
 
 
 def _compare_bounds(a: _Cases, b: _Cases, level: float) -> Comparison:

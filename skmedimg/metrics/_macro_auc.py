@@ -185,7 +185,7 @@ def _area(
 ) -> _Area:
     known = np.flatnonzero(~np.isnan(truth))
     positive, own = truth[known] == 1, cluster[known]
-    (components,) = delong_components(positive, score[np.newaxis, known])
+    components = delong_components(positive, score[known])
     value, errors, sides = float(components[positive].mean()), np.zeros(len(truth)), []
     for side in (positive, ~positive):
         at, n_clusters = known[side], count_clusters(own[side])

@@ -13,6 +13,7 @@ from skmedimg.metrics._checks import (
     check_groups,
     check_labels,
     count_clusters,
+    effective_clusters,
     encode,
 )
 
@@ -93,10 +94,14 @@ def proportion_ci(
     is replaced by the effective one of Korn and Graubard [3]_: the number divided by
     the design effect, which is the variance between clusters of a ratio estimate over
     that of independent cases [4]_, times the squared ratio of Student's quantiles at
-    n - 1 and (number of clusters) - 1 degrees of freedom. A design effect below one is
-    taken as one. Where all cases are successes, or none, there is no variance to
-    estimate: clusters are counted then in place of cases, which errs on the wide side.
-    With one case a cluster the interval is that of independent cases.
+    n - 1 and (number of clusters) - 1 degrees of freedom. Three things differ from the
+    original, for few clusters of unequal size and few failures. The number of clusters
+    is the effective one, (Σ m)² / Σ m² where a cluster has m cases. The design effect
+    is at least one, and it is estimated after half a cluster of average size of
+    successes and half a one of failures are added, in the manner of Agresti and
+    Coull [5]_. Where all cases are successes, or none, effective clusters are counted
+    in place of cases. With one case a cluster the interval is that of independent
+    cases.
 
     References
     ----------
@@ -109,6 +114,8 @@ def proportion_ci(
        Methodology 24:193-201, 1998.
     .. [4] J. N. K. Rao, A. J. Scott, "A simple method for the analysis of clustered
        binary data", Biometrics 48:577-585, 1992.
+    .. [5] A. Agresti, B. A. Coull, "Approximate is better than 'exact' for interval
+       estimation of binomial proportions", The American Statistician 52:119-126, 1998.
 
     Examples
     --------
@@ -358,12 +365,12 @@ def predictive_values_ci(
 
     Notes
     -----
-    The intervals are symmetric on the logit scale [1]_. Where sensitivity or
-    specificity is 0 or 1 the bounds are computed with z²/2 cases added to each of the
-    four cells ("adjusted logit" there), and widened to hold the value if need be.
-    With `groups` the variance is that between clusters, at (smaller number of clusters
-    of a class) - 1 degrees of freedom as in :func:`proportion_ci`, and the adjusted
-    form counts clusters in place of cases.
+    The intervals are symmetric on the logit scale. At a stated prevalence they are
+    those of [1]_, from the errors of sensitivity and specificity; without one, that of
+    a proportion among the cases predicted so. Where sensitivity or specificity (the
+    proportion) is 0 or 1, z²/2 cases are added to each cell, "adjusted logit" in [1]_,
+    and the bounds are widened to hold the value if need be. With `groups` each
+    proportion has the effective number of cases of :func:`proportion_ci`.
 
     References
     ----------
@@ -418,21 +425,34 @@ def effective_size(values: np.ndarray, cluster: np.ndarray, level: float) -> flo
     n, n_clusters = len(values), count_clusters(cluster)
     if n_clusters in (1, n):
         return n_clusters
-    independent = values.var() / (n - 1)
-    size: float = n_clusters
-    if independent > 0:
-        deviation = np.bincount(cluster, values - values.mean())
-        variance = n_clusters / (n_clusters - 1) * deviation @ deviation / n**2
-        size = n / max(variance / independent, 1)
-    return size / _widening(level, n, n_clusters) ** 2
-
-
-def _widening(level: float, n: int, n_clusters: int) -> float:
-    """Return how much wider fewer clusters than cases make an interval."""
-    if n == n_clusters:
-        return 1.0
+    effective = effective_clusters(cluster)
+    size = effective
+    if values.min() < values.max():
+        size = n / max(_design_effect(values, cluster), 1)
     quantile = (1 + level) / 2
-    return float(stdtrit(n_clusters - 1, quantile) / stdtrit(n - 1, quantile))
+    widening = stdtrit(effective - 1, quantile) / stdtrit(n - 1, quantile)
+    return max(size / float(widening) ** 2, 1.0)
+
+
+def _design_effect(values: np.ndarray, cluster: np.ndarray) -> float:
+    """Return the variance of a mean of clustered cases over that of independent ones.
+
+    Half a cluster of average size of the lowest value and half a one of the highest are
+    added: without them a few failures that happen to come from different clusters would
+    seem to show that failures do not cluster.
+    """
+    sizes = np.bincount(cluster)
+    sizes, totals = sizes[sizes > 0], np.bincount(cluster, values)[sizes > 0]
+    half = sizes.mean() / 2
+    extremes = np.array([values.min(), values.max()])
+    totals, squares = np.append(totals, half * extremes), np.sum(values**2.0)
+    squares += half * np.sum(extremes**2.0)
+    sizes = np.append(sizes, [half, half])
+    n, m = sizes.sum(), len(sizes)
+    mean = totals.sum() / n
+    deviation = totals - sizes * mean
+    between = m / (m - 1) * deviation @ deviation / n**2
+    return float(between / ((squares / n - mean**2) / (n - 1)))
 
 
 def _check_success(success: Any) -> np.ndarray:
@@ -491,46 +511,35 @@ def _predictive_value(
     level: float,
 ) -> Estimate:
     """Return the positive predictive value with its interval."""
-    sides = (positive, ~positive)
-    rates = np.array([called[side].mean() for side in sides])
-    prior = positive.mean() if prevalence is None else prevalence
-    weights = rates * [prior, 1 - prior]
-    if not weights.any():
-        return Estimate(float("nan"), 0.0, 1.0)
-    value = float(weights[0] / weights.sum())
-    cases = np.array([side.sum() for side in sides])
-    clusters = np.array([count_clusters(cluster[side]) for side in sides])
     z = float(ndtri((1 + level) / 2))
-    lone = (clusters == 1) & (cases > 1)
-    if lone.any() or not ((rates > 0) & (rates < 1)).all():
-        rates = (rates * clusters + z**2 / 2) / (clusters + z**2)
-        cases = clusters + z**2
-        variance = ((1 - rates) / (rates * cases)).sum()
-        if prevalence is None:
-            variance += (1 / cases).sum()
+    if not called.any():
+        return Estimate(float("nan"), 0.0, 1.0)
+    if prevalence is None:
+        value = positive[called].mean()
+        sizes = np.array([effective_size(positive[called], cluster[called], level)])
+        shares, sizes = _adjusted(np.array([value]), sizes, z)
+        log_odds = logit(shares[0])
+        variance = 1 / (shares * (1 - shares) * sizes).sum()
     else:
-        variance = _log_odds_variance(positive, called, cluster, prevalence is None)
-        z *= max(map(_widening, (level, level), cases, clusters))
-    odds = np.log(rates[0] / rates[1]) + logit(prior)
-    bounds = expit(odds + z * np.sqrt(variance) * np.array([-1, 1]))
+        sides = (positive, ~positive)
+        rates = np.array([called[side].mean() for side in sides])
+        weights = rates * [prevalence, 1 - prevalence]
+        value = weights[0] / weights.sum()
+        sizes = np.array(
+            [effective_size(called[side], cluster[side], level) for side in sides]
+        )
+        shares, sizes = _adjusted(rates, sizes, z)
+        log_odds = np.log(shares[0] / shares[1]) + logit(prevalence)
+        variance = ((1 - shares) / (shares * sizes)).sum()
+    bounds = expit(log_odds + z * np.sqrt(variance) * np.array([-1, 1]))
     low, high = bounds.tolist()
-    return Estimate(value, min(low, value), max(high, value))
+    return Estimate(float(value), min(low, float(value)), max(high, float(value)))
 
 
-def _log_odds_variance(
-    positive: np.ndarray, called: np.ndarray, cluster: np.ndarray, sampled: bool
-) -> float:
-    """Return the variance of the log odds of a predictive value.
-
-    The odds are sensitivity / (1 - specificity) times those of the prevalence, which
-    are known or, if `sampled`, estimated from the same cases.
-    """
-    influence = np.zeros(len(positive))
-    for side, sign in ((positive, 1), (~positive, -1)):
-        rate, n = called[side].mean(), side.sum()
-        centre = 0 if sampled else rate
-        influence[side] = sign * (called[side] - centre) / (rate * n)
-    by_cluster = np.bincount(cluster, influence)
-    n, n_clusters = len(positive), count_clusters(cluster)
-    factor = n_clusters / (n_clusters - 1) * (n - 1) / n
-    return float(factor * by_cluster @ by_cluster)
+def _adjusted(
+    shares: np.ndarray, sizes: np.ndarray, z: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add z²/2 successes and failures to all, where a share has no logit."""
+    if ((shares > 0) & (shares < 1)).all():
+        return shares, sizes
+    return (shares * sizes + z**2 / 2) / (sizes + z**2), sizes + z**2

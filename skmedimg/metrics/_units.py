@@ -140,7 +140,9 @@ def aggregate_by_unit(
                 "groups."
             )
         of_groups, cluster = check_column(groups, "groups")[first], cluster[first]
-    _warn_of_counts(of_unit, n_images, cluster)
+    told = what_counts_tell(of_unit, n_images, cluster)
+    if told is not None:
+        warnings.warn(told, UserWarning, stacklevel=3)
     scores = _aggregate(proba, code, n_images, method)
     return Units(of_unit, scores, names[first], n_images, of_groups)
 
@@ -196,30 +198,30 @@ def _unit_labels(
     return value[table.argmax(axis=1)]
 
 
-def _warn_of_counts(
+def what_counts_tell(
     y: np.ndarray, n_images: np.ndarray, cluster: np.ndarray | None
-) -> None:
+) -> str | None:
+    """Return a warning where the number of images of a unit predicts its label."""
     code, labels = encode(y, "y")
     if len(labels) < 2 or np.ptp(n_images) == 0:
-        return
+        return None
     aucs = [
         roc_auc_ci(code == one, n_images, level=0.99, groups=cluster)
         for one in range(len(labels))
     ]
     told = [one for one, auc in enumerate(aucs) if auc.low > 0.5 or auc.high < 0.5]
-    if told:
-        # Of two classes either says it; more images are easier to picture than fewer.
-        most = max(told, key=lambda one: aucs[one].value)
-        auc, own = aucs[most], code == most
-        warnings.warn(
-            f"the number of images predicts the label: units of {labels[most]!r} have "
-            f"{n_images[own].mean():.3g} on average, others "
-            f"{n_images[~own].mean():.3g}, an AUC of {auc.value:.2f} ({auc.low:.2f} to "
-            f"{auc.high:.2f}). A model, and method='max' or 'noisy-or' by itself, can "
-            "profit from that; compare with a fixed number of images a unit.",
-            UserWarning,
-            stacklevel=4,
-        )
+    if not told:
+        return None
+    # Of two classes either says it; more images are easier to picture than fewer.
+    most = max(told, key=lambda one: aucs[one].value)
+    auc, own = aucs[most], code == most
+    return (
+        f"the number of images predicts the label: units of {labels[most]!r} have "
+        f"{n_images[own].mean():.3g} on average, others {n_images[~own].mean():.3g}, "
+        f"an AUC of {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f}). A model, and "
+        "method='max' or 'noisy-or' by itself, can profit from that; compare with a "
+        "fixed number of images a unit."
+    )
 
 
 def _aggregate(
