@@ -11,6 +11,38 @@ NumPy and SciPy alone; nothing here needs torch, so anyone's predictions will do
 """
 
 from skmedimg.metrics._auc import roc_auc_ci
-from skmedimg.metrics._checks import Estimate
+from skmedimg.metrics._checks import Comparison, Estimate
+from skmedimg.metrics._delong_test import delong_test
+from skmedimg.metrics._operating_points import (
+    OperatingPoint,
+    partial_roc_auc,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+    threshold_at_sensitivity,
+)
+from skmedimg.metrics._proportions import (
+    PredictiveValues,
+    accuracy_ci,
+    predictive_values_ci,
+    proportion_ci,
+    sensitivity_ci,
+    specificity_ci,
+)
 
-__all__ = ["Estimate", "roc_auc_ci"]
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "OperatingPoint",
+    "PredictiveValues",
+    "accuracy_ci",
+    "delong_test",
+    "partial_roc_auc",
+    "predictive_values_ci",
+    "proportion_ci",
+    "roc_auc_ci",
+    "sensitivity_at_specificity",
+    "sensitivity_ci",
+    "specificity_at_sensitivity",
+    "specificity_ci",
+    "threshold_at_sensitivity",
+]

@@ -8,11 +8,11 @@ from scipy.special import expit, logit, ndtri, stdtrit
 from scipy.stats import rankdata
 from sklearn.utils._param_validation import Interval, Real, StrOptions, validate_params
 
-from skmedimg.metrics._checks import Estimate, check_binary
+from skmedimg.metrics._checks import Estimate, check_binary, count_clusters
 
 # Below it a variance is rounding error: the smallest real one, a single discordant pair
 # among 10^6 cases of each class, is 1e-24.
-_NO_VARIANCE = 1e-28
+NO_VARIANCE = 1e-28
 
 
 @validate_params(
@@ -130,15 +130,26 @@ def roc_auc_ci(
     0.63 to 0.82
     """
     positive, score, cluster = check_binary(y_true, y_score, pos_label, groups)
-    components = _delong_components(positive, score)
+    return auc_interval(positive, score, cluster, level, transform)
+
+
+def auc_interval(
+    positive: np.ndarray,
+    score: np.ndarray,
+    cluster: np.ndarray,
+    level: float,
+    transform: Literal["logit"] | None = "logit",
+) -> Estimate:
+    """Return the area with its interval, from what `check_binary` gives."""
+    components = delong_components(positive, score)
     auc = float(components[positive].mean())
-    n_pos = _count_clusters(positive, cluster)
-    n_neg = _count_clusters(~positive, cluster)
+    n_pos = count_clusters(cluster[positive])
+    n_neg = count_clusters(cluster[~positive])
     smaller = min(n_pos, n_neg)
     variance = 0.0
     if smaller > 1:
-        variance = _auc_covariance(positive, components[np.newaxis], cluster).item()
-    if variance < _NO_VARIANCE:
+        variance = auc_covariance(positive, components[np.newaxis], cluster).item()
+    if variance < NO_VARIANCE:
         z = float(ndtri((1 + level) / 2))
         low = _newcombe_low(auc, n_pos, n_neg, z)
         # The method is symmetric in the classes.
@@ -154,7 +165,7 @@ def roc_auc_ci(
     return Estimate(auc, *bounds.tolist())
 
 
-def _delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+def delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return DeLong's structural components, V10 of positive and V01 of negative cases.
 
     A case's component is the share of the other class that it is ranked correctly
@@ -182,7 +193,7 @@ def _delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     return below
 
 
-def _auc_covariance(
+def auc_covariance(
     positive: np.ndarray, components: np.ndarray, cluster: np.ndarray
 ) -> np.ndarray:
     """Return the covariance of the areas of k classifiers on the same cases.
@@ -204,22 +215,32 @@ def _auc_covariance(
         Covariance of the areas; positive semidefinite.
     """
     n_clusters = cluster.max() + 1
-    deviations, covariance = [], np.zeros((len(components), len(components)))
-    for side in (positive, ~positive):
-        own = components[:, side]
-        share = (own - own.mean(axis=1, keepdims=True)) / own.shape[1]
-        deviation = np.stack(
-            [np.bincount(cluster[side], row, minlength=n_clusters) for row in share]
-        )
-        n = _count_clusters(side, cluster)
+    deviations = cluster_deviations(positive, components, cluster, n_clusters)
+    covariance = np.zeros((len(components), len(components)))
+    for side, deviation in zip((positive, ~positive), deviations, strict=True):
+        n = count_clusters(cluster[side])
         covariance += n / (n - 1) * deviation @ deviation.T
-        deviations.append(deviation)
     cross = deviations[0] @ deviations[1].T
     return covariance + n_clusters / (n_clusters - 1) * (cross + cross.T)
 
 
-def _count_clusters(side: np.ndarray, cluster: np.ndarray) -> int:
-    return int(np.count_nonzero(np.bincount(cluster[side])))
+def cluster_deviations(
+    positive: np.ndarray, components: np.ndarray, cluster: np.ndarray, n_clusters: int
+) -> list[np.ndarray]:
+    """Return what each cluster adds to the areas' errors, by its two classes.
+
+    Returns
+    -------
+    list of two ndarray of shape (k, n_clusters)
+        Of the positive and of the negative cases; each row sums to 0.
+    """
+    deviations = []
+    for side in (positive, ~positive):
+        own = components[:, side]
+        share = (own - own.mean(axis=1, keepdims=True)) / own.shape[1]
+        rows = [np.bincount(cluster[side], row, minlength=n_clusters) for row in share]
+        deviations.append(np.stack(rows))
+    return deviations
 
 
 def _newcombe_low(auc: float, n_pos: int, n_neg: int, z: float) -> float:
