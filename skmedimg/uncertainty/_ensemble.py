@@ -152,7 +152,7 @@ class DeepEnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
         )
         first = self.estimators_[0]
         self.classes_ = first.classes_
-        self._multilabel = np.ndim(y) == 2 and np.shape(y)[1] > 1
+        self._multilabel = np.asarray(y).shape[1:] not in ((), (1,))
         adopt_features(self, first)
         return self
 

@@ -91,7 +91,6 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         patients = patients_of(X, groups, len(y))
         parts = list(self._fit_parts(X, y, patients))
         self.classes_ = parts[0].estimator.classes_
-        _check_classes(parts, y)
         self._decide(X, y, patients, parts)
         adopt_features(self, parts[0].estimator)
         return self
@@ -106,15 +105,16 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self, X: Any, y: np.ndarray, patients: np.ndarray | None
     ) -> Iterator[Part]:
         if isinstance(self.estimator, FrozenEstimator):
+            _check_known(y, self.estimator.classes_, self.estimator)
             yield Part(self.estimator, X, y, patients)
             return
         for train, held_out in self._splits(X, y, patients):
-            groups = [None, None]
+            _check_known(y, np.unique(y[train]), self.estimator)
+            seen, own, others = _safe_indexing(X, train), None, None
             if patients is not None:
-                groups = [patients[train], patients[held_out]]
-            seen = _safe_indexing(X, train)
-            fitted = fit_member(self.estimator, seen, y[train], groups=groups[0])
-            yield Part(fitted, _safe_indexing(X, held_out), y[held_out], groups[1])
+                own, others = patients[train], patients[held_out]
+            fitted = fit_member(self.estimator, seen, y[train], groups=own)
+            yield Part(fitted, _safe_indexing(X, held_out), y[held_out], others)
 
     def _splits(
         self, X: Any, y: np.ndarray, patients: np.ndarray | None
@@ -226,13 +226,16 @@ def on_disk_as_sequence(X: Any) -> Any:
     return X
 
 
-def _check_classes(parts: list[Part], y: np.ndarray) -> None:
-    classes = parts[0].estimator.classes_
-    known = [set(part.estimator.classes_.tolist()) for part in parts]
-    unknown = set(y.tolist()) - set.intersection(*known)
-    if unknown or any(len(part.estimator.classes_) != len(classes) for part in parts):
+def _check_known(y: np.ndarray, known: np.ndarray, estimator: Any) -> None:
+    unknown = np.setdiff1d(y, known).tolist()
+    if unknown and isinstance(estimator, FrozenEstimator):
         raise ValueError(
-            f"y has labels {sorted(unknown)} that the estimator was not fitted on in "
-            f"every split (it knows {classes.tolist()}): too few patients have them. "
-            "Add data, leave these classes out, or draw another split by random_state."
+            f"y has labels {unknown}, but the frozen estimator was fitted on "
+            f"{known.tolist()}: leave these images out, or fit it on them too."
+        )
+    if unknown:
+        raise ValueError(
+            f"all images with the labels {unknown} were held out, so that the "
+            "estimator cannot learn them: too few patients have them. Add data, leave "
+            "these classes out, or draw another split by random_state."
         )

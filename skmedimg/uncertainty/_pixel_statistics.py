@@ -103,7 +103,7 @@ class PixelStatistics(ImageTransformer):
 def _statistics(batch: np.ndarray) -> np.ndarray:
     """Statistics (k, n_statistics) of images (k, C, *spatial)."""
     x = torch.from_numpy(batch)
-    n, channels, *size = x.shape
+    size = x.shape[2:]
     rows = x.flatten(2)
     quantiles = np.quantile(rows.numpy(), _QUANTILES, axis=2).astype(np.float32)
     steps = [
@@ -111,7 +111,7 @@ def _statistics(batch: np.ndarray) -> np.ndarray:
         for axis in range(2, x.ndim)
         if x.shape[axis] > 1
     ]
-    pool = adaptive_avg_pool2d if len(size) == 2 else adaptive_avg_pool3d
+    pool: Any = adaptive_avg_pool2d if len(size) == 2 else adaptive_avg_pool3d
     cells = pool(x, [min(_CELLS, length) for length in size]).flatten(1)
     moments = [rows.mean(2), rows.std(2, correction=0), *steps, cells]
     columns = [column.numpy() for column in moments]
