@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import logit
 from scipy.stats import betabinom, rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -181,10 +180,9 @@ def conformal(study, n=200):
                 own = groups[fit] if grouped else None
                 clf.fit(study.pool[fit], study.y[fit], groups=own)
                 for name, part in parts_of(method, study.y, test):
-                    seen.setdefault(name, []).append(
-                        covered(clf, study, part, groups[part])
-                        + (np.mean(covered(clf, study, study.test)[0]),)
-                    )
+                    away = covered(clf, study, study.test)[0].mean()
+                    run = (*covered(clf, study, part, groups[part]), away)
+                    seen.setdefault(name, []).append(run)
             rows += [
                 {"method": method, "groups": grouped, "of": name} | summary(runs)
                 for name, runs in seen.items()
@@ -261,10 +259,8 @@ def temperature(study, n=20):
             scaled.fit(study.pool[fit], study.y[fit])
             y = study.y[test]
             before, after = table[test], scaled.predict_proba(study.pool[test])
-            seen.append(
-                [log_loss(y, before), log_loss(y, after), slope(y, before)]
-                + [slope(y, after)]
-            )
+            losses = [log_loss(y, before), log_loss(y, after)]
+            seen.append([*losses, slope(y, before), slope(y, after)])
         seen = np.array(seen)
         mean = seen.mean(axis=0)
         closer = np.abs(seen[:, 3] - 1) < np.abs(seen[:, 2] - 1)

@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skmedimg.metrics import AURC, aurc
 from skmedimg.model_selection._patients import patients_of
 from skmedimg.uncertainty._held_out import HeldOutClassifier, OneEstimator, Part
 
@@ -201,7 +202,7 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         true = np.asarray(y).reshape(len(answer))
         return accuracy_score(true[answered], answer[answered], sample_weight=weight)
 
-    def risk(self, X: Any, y: Any, groups: Any = None) -> Any:
+    def risk(self, X: Any, y: Any, groups: Any = None) -> AURC:
         """Error rate on average over all coverages, of this order of referral.
 
         Parameters
@@ -221,8 +222,6 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         answer, confidence = self._answer(X)
         patients = patients_of(X, groups, len(answer))
         error = (answer != np.asarray(y).reshape(len(answer))).astype(float)
-        from skmedimg.metrics import aurc
-
         return aurc(error, confidence, groups=patients)
 
     def _answer(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
