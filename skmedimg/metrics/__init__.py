@@ -11,7 +11,18 @@ NumPy and SciPy alone; nothing here needs torch, so anyone's predictions will do
 """
 
 from skmedimg.metrics._auc import roc_auc_ci
+from skmedimg.metrics._bootstrap import BootstrapEstimate, bootstrap_ci
+from skmedimg.metrics._calibration import (
+    BrierParts,
+    CalibrationError,
+    CalibrationFit,
+    brier_decomposition,
+    calibration_error,
+    calibration_fit,
+    reliability_curve,
+)
 from skmedimg.metrics._checks import Comparison, Estimate
+from skmedimg.metrics._decision import net_benefit
 from skmedimg.metrics._delong_test import delong_test
 from skmedimg.metrics._operating_points import (
     OperatingPoint,
@@ -28,17 +39,34 @@ from skmedimg.metrics._proportions import (
     sensitivity_ci,
     specificity_ci,
 )
+from skmedimg.metrics._selective import AURC, aurc, risk_coverage_curve
+from skmedimg.metrics._units import Units, aggregate_by_unit
 
 __all__ = [
+    "AURC",
+    "BootstrapEstimate",
+    "BrierParts",
+    "CalibrationError",
+    "CalibrationFit",
     "Comparison",
     "Estimate",
     "OperatingPoint",
     "PredictiveValues",
+    "Units",
     "accuracy_ci",
+    "aggregate_by_unit",
+    "aurc",
+    "bootstrap_ci",
+    "brier_decomposition",
+    "calibration_error",
+    "calibration_fit",
     "delong_test",
+    "net_benefit",
     "partial_roc_auc",
     "predictive_values_ci",
     "proportion_ci",
+    "reliability_curve",
+    "risk_coverage_curve",
     "roc_auc_ci",
     "sensitivity_at_specificity",
     "sensitivity_ci",

@@ -211,3 +211,20 @@ def positive_code(
             f"pos_label={pos_label!r} is not a label of {where}: these are {seen}."
         )
     return labels.index(pos_label)
+
+
+def check_probability(y_prob: np.ndarray, name: str = "y_prob") -> None:
+    bad = np.flatnonzero(~((y_prob >= 0) & (y_prob <= 1)))
+    if len(bad):
+        raise ValueError(
+            f"{name} holds {len(bad)} values outside [0, 1], the first "
+            f"{y_prob[bad[0]]:g} at index {bad[0]}: probabilities are needed here, not "
+            "decision values. Pass predict_proba(X)[:, 1]."
+        )
+
+
+def check_generator(random_state: Any) -> np.random.Generator:
+    """Return a generator of its own; a RandomState gives the seed and moves on."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**31)
+    return np.random.default_rng(random_state)
