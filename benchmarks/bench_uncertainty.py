@@ -134,7 +134,7 @@ def thresholds(study, n=20):
     rows = []
     for grouped in (False, True):
         groups = study.groups if grouped else None
-        clf = SensitivityThresholdClassifier(network, TARGET)
+        clf = SensitivityThresholdClassifier(network, sensitivity=TARGET)
         seen = []
         for fit, test in study.resplits(n):
             own = None if groups is None else groups[fit]

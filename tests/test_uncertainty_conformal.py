@@ -134,10 +134,10 @@ def test_too_few_of_a_class_are_an_error_per_class_only():
     y = np.repeat(["common", "rare"], [32, 8])
     clf = ConformalClassifier(frozen(table, ["common", "rare"]))
     clf.fit(np.arange(40), y)
-    with pytest.raises(ValueError, match="at least 9 .* of class 'rare'.*there are 8"):
+    with pytest.raises(ValueError, match=r"at least 9 .* of class 'rare'.*there are 8"):
         clf.set_params(method="per_class").fit(np.arange(40), y)
     clf.set_params(method="marginal")
-    with pytest.raises(ValueError, match="at least 9 calibration patients.*are 4"):
+    with pytest.raises(ValueError, match=r"at least 9 calibration patients.*are 4"):
         clf.fit(np.arange(40), y, groups=np.arange(40) // 10)
 
 
@@ -209,10 +209,9 @@ def test_labels_that_cannot_be_learnt_are_an_error():
         ConformalClassifier(frozen(np.full(400, 0.5))).fit(np.arange(400), y + 1)
     patient = np.arange(400)
     y[-200:], patient[-200:] = 2, 999
+    folds = [(np.arange(200), np.arange(200, 400))]
     with pytest.raises(ValueError, match=r"labels \[2\] were held out"):
-        for seed in range(40):
-            clf = ConformalClassifier(LogisticRegression(), random_state=seed)
-            clf.fit(X, y, groups=patient)
+        ConformalClassifier(LogisticRegression(), cv=folds).fit(X, y, groups=patient)
 
 
 def test_labels_may_be_of_any_kind():

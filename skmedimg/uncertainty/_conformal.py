@@ -93,16 +93,17 @@ class ConformalClassifier(HeldOutClassifier):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from skmedimg.uncertainty import ConformalClassifier
     >>> rng = np.random.default_rng(0)
-    >>> y = rng.integers(2, size=400)
-    >>> X = rng.normal(loc=y, size=(2, 400)).T
+    >>> y = rng.integers(2, size=1000)
+    >>> X = rng.normal(loc=y, size=(2, 1000)).T
     >>> clf = ConformalClassifier(LogisticRegression(), alpha=0.1, random_state=0)
-    >>> sets = clf.fit(X[:300], y[:300]).predict_set(X[300:])
-    >>> sets[:3]
-    array([[ True, False],
-           [ True, False],
-           [ True,  True]])
-    >>> float(sets[np.arange(100), y[300:]].mean())
-    0.9
+    >>> sets = clf.fit(X[:800], y[:800]).predict_set(X[800:])
+    >>> sets[:4]
+    array([[False,  True],
+           [ True,  True],
+           [ True,  True],
+           [False,  True]])
+    >>> print(f"{sets[np.arange(200), y[800:]].mean():.2f}")
+    0.92
     """
 
     _parameter_constraints: ClassVar[dict] = {

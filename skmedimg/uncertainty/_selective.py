@@ -75,13 +75,13 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from skmedimg.uncertainty import SelectiveClassifier
     >>> rng = np.random.default_rng(0)
-    >>> y = rng.choice(["benign", "malignant"], size=400)
-    >>> X = rng.normal(loc=y == "malignant", size=(2, 400)).T
+    >>> y = rng.choice(["benign", "malignant"], size=1000)
+    >>> X = rng.normal(loc=y == "malignant", size=(2, 1000)).T
     >>> clf = SelectiveClassifier(LogisticRegression(), coverage=0.7, random_state=0)
-    >>> clf.fit(X[:300], y[:300]).predict(X[300:305])
-    array(['benign', 'malignant', 'refer', 'malignant', 'malignant'], dtype='<U9')
-    >>> print(f"{clf.decision_mask(X[300:]).mean():.2f}")
-    0.72
+    >>> clf.fit(X[:800], y[:800]).predict(X[800:804])
+    array(['malignant', 'refer', 'refer', 'malignant'], dtype='<U9')
+    >>> print(f"{clf.decision_mask(X[800:]).mean():.2f}")
+    0.73
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -222,7 +222,7 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         answer, confidence = self._answer(X)
         patients = patients_of(X, groups, len(answer))
         error = (answer != np.asarray(y).reshape(len(answer))).astype(float)
-        return aurc(error, confidence, groups=patients)
+        return aurc(error, confidence, groups=patients, random_state=self.random_state)
 
     def _answer(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
