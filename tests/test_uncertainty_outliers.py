@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import ledoit_wolf
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -124,6 +125,14 @@ def test_network_and_pipeline_are_fitted_where_they_are_not_frozen(tiny, images)
         assert not hasattr(estimator, "classes_")
         again = detector.fit(X, y, groups=patient).score_samples(X)
         np.testing.assert_array_equal(scores, again)
+
+
+def test_estimator_without_features_is_an_error():
+    X, y = make_features(40)
+    for estimator in (make_pipeline(LogisticRegression()), LogisticRegression()):
+        frozen = FrozenEstimator(estimator.fit(X, y))
+        with pytest.raises(TypeError, match="has neither embed nor transform"):
+            EmbeddingOutlierDetector(frozen).fit(X)
 
 
 def test_too_few_held_out_are_an_error():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import DataConversionWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -214,6 +215,19 @@ def test_ensemble_is_the_mean_of_different_members(tiny, images):
     np.testing.assert_array_equal(
         clf.predict(X), clf.classes_[told.proba.argmax(axis=1)]
     )
+
+
+def test_ensembles_take_label_indicators(tiny, images):
+    X, y = images
+    labels = np.column_stack([y, np.arange(40) % 3 == 0]).astype(int)
+    clf = DeepEnsembleClassifier(tiny(), n_members=2, random_state=0).fit(X, labels)
+    told = clf.predict_samples(X)
+    assert told.entropy.shape == (40, 2)
+    np.testing.assert_array_equal(clf.predict(X), told.proba > 0.5)
+    column = DeepEnsembleClassifier(tiny(), n_members=2, random_state=0)
+    with pytest.warns(DataConversionWarning):
+        column.fit(X, labels[:, :1])
+    assert column.predict_samples(X).entropy.shape == (40,)
 
 
 def test_equal_seeds_give_equal_ensembles_also_in_threads(tiny, images):

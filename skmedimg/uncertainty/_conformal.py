@@ -69,7 +69,8 @@ class ConformalClassifier(HeldOutClassifier):
     The promise is an average over calibration sets as well. Given one of n scores,
     the share of m new patients that are right is beta-binomial with parameters k and
     n + 1 - k, k = ⌈(n + 1)(1 - `alpha`)⌉, where scores have no ties [2]_: at n = 100
-    and `alpha` = 0.1 it lies between .84 and .95 nineteen times in twenty.
+    and `alpha` = 0.1, of very many patients between .84 and .95 nineteen times in
+    twenty.
 
     With `cv`, the p-values of the folds are averaged. Twice a mean of p-values is a
     p-value [3]_, hence the factor; as a rule coverage is close to 1 - `alpha`.

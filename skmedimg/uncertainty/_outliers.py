@@ -265,5 +265,11 @@ def _features(estimator: Any, X: Any) -> np.ndarray:
         estimator = estimator.estimator
     if isinstance(estimator, Pipeline) and hasattr(estimator[-1], "embed"):
         X, estimator = estimator[:-1].transform(X), estimator[-1]
-    give = estimator.embed if hasattr(estimator, "embed") else estimator.transform
-    return np.asarray(give(X), dtype=np.float64)
+    for name in ("embed", "transform"):
+        if hasattr(estimator, name):
+            return np.asarray(getattr(estimator, name)(X), dtype=np.float64)
+    raise TypeError(
+        f"estimator is a {type(estimator).__name__}, which has neither embed nor "
+        "transform to give features by: pass a CNNImageClassifier, a pipeline that "
+        "ends in one, or a transformer such as PixelStatistics()."
+    )
