@@ -1,7 +1,9 @@
 """Referral, thresholds, and that held-out patients are held out."""
 
+import h5py
 import numpy as np
 import pytest
+import torch
 from lookup import frozen, make_patients
 from sklearn import config_context
 from sklearn.datasets import make_classification
@@ -118,14 +120,17 @@ def test_groups_arrive_through_metadata_routing(meta):
         assert not set(own) & set(new)
 
 
-def test_memory_maps_are_not_copied(tmp_path, tiny, images):
+def test_images_may_lie_on_disk(tmp_path, tiny, images):
     X, y = images
     np.save(tmp_path / "X.npy", X)
     memory = np.load(tmp_path / "X.npy", mmap_mode="r")
-    for meta in (ConformalClassifier(tiny()), SelectiveClassifier(tiny())):
-        meta.set_params(random_state=0)
-        from_disk = meta.fit(memory, y).predict_proba(memory)
-        np.testing.assert_array_equal(from_disk, meta.fit(X, y).predict_proba(X))
+    meta = SelectiveClassifier(tiny(), random_state=0)
+    expected = meta.fit(X, y).predict_proba(X)
+    with h5py.File(tmp_path / "X.h5", "w") as file:
+        file["X"] = X
+        for source in (memory, file["X"], torch.from_numpy(X)):
+            got = meta.fit(source, y).predict_proba(source)
+            np.testing.assert_array_equal(got, expected)
 
 
 # -- referral --------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from sklearn.utils.validation import _check_y, check_is_fitted
 
 from skmedimg._random import seed_of
 from skmedimg._sequence import ImageSequence
+from skmedimg.images import is_lazy
 from skmedimg.model_selection._patients import patients_of
 from skmedimg.uncertainty._members import adopt_features, fit_member, input_tags_of
 
@@ -221,7 +222,8 @@ def needed(rate: float) -> int:
 
 def on_disk_as_sequence(X: Any) -> Any:
     """Memory maps, h5py and zarr images wrapped: a part of them is then no copy."""
-    if len(getattr(X, "shape", ())) > 2 and type(X) is not np.ndarray:
+    on_disk = isinstance(X, np.memmap) or is_lazy(X)
+    if on_disk and len(X.shape) > 2:
         return ImageSequence.from_array(X)
     return X
 
