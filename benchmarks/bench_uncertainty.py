@@ -12,14 +12,18 @@ groups of independent images rather than of alike ones. The official test set
 """
 
 import argparse
+import inspect
 import time
+import warnings
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
+from scipy.ndimage import rotate
 from scipy.stats import betabinom, rankdata
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -46,8 +50,9 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="file of the fitted networks")
     args = parser.parse_args()
-    study = Study(np.load(args.data), args.epochs, args.members)
+    study = Study(np.load(args.data), args.epochs, args.members, args.keep)
     for part in (
         thresholds,
         conformal,
@@ -59,7 +64,7 @@ def main():
     ):
         start = time.perf_counter()
         table = pd.DataFrame(part(study))
-        print(f"\n{part.__doc__}\n")
+        print(f"\n{inspect.cleandoc(part.__doc__)}\n")
         print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}"))
         print(f"({time.perf_counter() - start:.0f} s)", flush=True)
 
@@ -67,7 +72,7 @@ def main():
 class Study:
     """Networks of the fit half, and what they say of the pool and of the test set."""
 
-    def __init__(self, data, epochs, n_members):
+    def __init__(self, data, epochs, n_members, keep):
         start = time.perf_counter()
         X, y = data["train_images"], data["train_labels"].ravel()
         groups = np.arange(len(y)) // 3
@@ -76,7 +81,13 @@ class Study:
         self.X_test, self.y_test = data["test_images"], data["test_labels"].ravel()
         network = CNNImageClassifier(augmentation="xray", max_epochs=epochs)
         ensemble = DeepEnsembleClassifier(network, n_members, random_state=0)
-        self.members = ensemble.fit(X[fit], y[fit]).estimators_
+        if keep is not None and keep.exists():
+            ensemble = joblib.load(keep)
+        else:
+            ensemble.fit(X[fit], y[fit])
+            if keep is not None:
+                joblib.dump(ensemble, keep)
+        self.members = ensemble.estimators_
         # Rows from 0 are the pool, behind them the test set.
         both = np.concatenate([self.X, self.X_test])
         self.samples = ensemble.predict_samples(both).samples
@@ -180,9 +191,10 @@ def conformal(study, n=200):
                 own = groups[fit] if grouped else None
                 clf.fit(study.pool[fit], study.y[fit], groups=own)
                 for name, part in parts_of(method, study.y, test):
-                    away = covered(clf, study, study.test)[0].mean()
-                    run = (*covered(clf, study, part, groups[part]), away)
-                    seen.setdefault(name, []).append(run)
+                    run = covered(clf, study, part, groups[part])
+                    away = dict(parts_of(method, study.labels, study.test))[name]
+                    images = (covered(clf, study, p)[0].mean() for p in (part, away))
+                    seen.setdefault(name, []).append((*run, *images))
             rows += [
                 {"method": method, "groups": grouped, "of": name} | summary(runs)
                 for name, runs in seen.items()
@@ -209,7 +221,7 @@ def covered(clf, study, rows, groups=None):
 def summary(runs):
     share = np.array([right.mean() for right, *_ in runs])
     laws = []
-    for right, _, n, _ in runs:
+    for right, _, n, *_ in runs:
         k = np.ceil((n + 1) * (1 - ALPHA) - 1e-9)
         law = betabinom(len(right), k, n + 1 - k)
         laws.append((law.mean() / len(right), law.std() / len(right)))
@@ -221,7 +233,8 @@ def summary(runs):
         "sd expected": sd,
         "sd": share.std(ddof=1),
         "set size": np.mean([size for _, size, *_ in runs]),
-        "test set": np.mean([test for *_, test in runs]),
+        "images covered": np.mean([images for *_, images, _ in runs]),
+        "of test set": np.mean([test for *_, test in runs]),
     }
 
 
@@ -293,7 +306,9 @@ def selective(study):
         for where, part in {"pool": test, "test set": study.test}.items():
             y, answer = study.labels[part], table[part].argmax(axis=1)
             groups = study.groups[part] if where == "pool" else None
-            risk = aurc(answer != y, clf.confidence(part), groups=groups)
+            risk = aurc(
+                answer != y, clf.confidence(part), groups=groups, random_state=0
+            )
             rows.append(
                 {
                     "": name,
@@ -302,7 +317,8 @@ def selective(study):
                     "accuracy": np.mean(answer == y),
                     "of answered": clf.score(part, y),
                 }
-                | {f"AURC {key}": value for key, value in risk._asdict().items()}
+                | {"AURC": risk.value, "random": risk.random, "oracle": risk.oracle}
+                | {"gain": risk.gain[0], "from": risk.gain[1], "to": risk.gain[2]}
             )
     return rows
 
@@ -356,31 +372,20 @@ def shifts(study):
     """Alarms at a false-alarm rate of .05 an image, and AUC against unshifted images"""
     fit, test = halves(study.groups, seed=0)
     network = FrozenEstimator(study.members[0])
-    detectors = {
-        "embeddings, mahalanobis": EmbeddingOutlierDetector(network, random_state=0),
-        "embeddings, knn": EmbeddingOutlierDetector(
-            network, method="knn", random_state=0
-        ),
-        "pixel statistics, mahalanobis": EmbeddingOutlierDetector(
-            PixelStatistics(), random_state=0
-        ),
-        "pixel statistics, knn": EmbeddingOutlierDetector(
-            PixelStatistics(), method="knn", random_state=0
-        ),
-    }
-    changed = shifted(study.X[test]) | {"official test set": study.X_test}
-    rows = []
-    for name, detector in detectors.items():
-        detector = clone(detector).fit(study.X[fit], study.y[fit])
-        usual = detector.score_samples(study.X[test])
-        row = {"": name, "false alarms": np.mean(usual < detector.offset_)}
-        for shift, images in changed.items():
-            # An inverted radiograph is warned of anyway, which is not the question.
-            score = quietly(detector.score_samples, images)
-            row[shift] = np.mean(score < detector.offset_)
-            row[f"AUC{len(row)}"] = auc_of(usual, score)
-        rows.append(row)
-    return rows
+    changed = {"none": study.X[test]} | shifted(study.X[test])
+    changed["official test set"] = study.X_test
+    rows = {name: {"shift": name} for name in changed}
+    for title, features in {"embedding": network, "pixels": PixelStatistics()}.items():
+        for method in ("mahalanobis", "knn"):
+            detector = EmbeddingOutlierDetector(features, method=method, random_state=0)
+            detector.fit(study.X[fit], study.y[fit])
+            usual = detector.score_samples(study.X[test])
+            for name, images in changed.items():
+                # An inverted radiograph is warned of anyway: not the question here.
+                score = quietly(detector.score_samples, images)
+                rows[name][f"{title} {method}"] = np.mean(score < detector.offset_)
+                rows[name]["AUC" + " " * len(rows[name])] = auc_of(usual, score)
+    return list(rows.values())
 
 
 def shifted(X):
@@ -401,14 +406,10 @@ def shifted(X):
 
 
 def rotated(X, degrees):
-    from scipy.ndimage import rotate
-
     return rotate(X, degrees, axes=(1, 2), reshape=False, order=1, mode="nearest")
 
 
 def quietly(function, X):
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return function(X)
