@@ -95,6 +95,7 @@ def ours(X, y, batch, width):
         lr=LR,
         weight_decay=DECAY,
         label_smoothing=0.0,
+        precision="float32",  # as the others compute
         random_state=0,
     )
 

@@ -84,11 +84,32 @@ def check_callbacks(callbacks: list | None) -> list | None:
     return copy.deepcopy(callbacks)
 
 
-def check_precision(precision: str, device: torch.device) -> torch.dtype:
+def check_precision(
+    precision: str, device: torch.device, *, narrow_on_cpu: bool
+) -> tuple[torch.dtype, torch.dtype]:
+    """Types that the network computes in while it trains, and afterwards.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+        The estimator's parameter.
+    device : torch.device
+        Where it computes.
+    narrow_on_cpu : bool
+        Whether "auto" may train in bfloat16 on a processor with units for it (AMX):
+        there it is up to 1.7 times faster, on any other CPU several times slower.
+    """
     if precision != "auto":
-        return PRECISIONS[precision]
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(
-        including_emulation=False
-    ):
-        return torch.bfloat16
-    return torch.float32
+        return PRECISIONS[precision], PRECISIONS[precision]
+    if device.type == "cuda":
+        narrow = torch.cuda.is_bf16_supported(including_emulation=False)
+        chosen = torch.bfloat16 if narrow else torch.float32
+        return chosen, chosen
+    narrow = narrow_on_cpu and device.type == "cpu" and _has_matrix_units()
+    return torch.bfloat16 if narrow else torch.float32, torch.float32
+
+
+def _has_matrix_units() -> bool:
+    # torch 2.5 cannot tell.
+    known: dict = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("amx_bf16", False))

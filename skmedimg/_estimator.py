@@ -15,7 +15,7 @@ import torch
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
 from skmedimg._checks import (
@@ -26,16 +26,13 @@ from skmedimg._checks import (
     check_weight,
 )
 from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
+from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
-from skmedimg._intensity import (
-    ShiftMonitor,
-    patterns_of,
-)
+from skmedimg._intensity import ShiftMonitor, measure, patterns_of
 from skmedimg._modules import (
     channels_last_filters,
 )
 from skmedimg._net import ImageNet, make_optimizer
-from skmedimg._patients import KnownPatients
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
 from skmedimg._weights import head_of, load_weights
@@ -95,7 +92,8 @@ class BaseImageEstimator(ImageInference):
 
     classes_: np.ndarray
     _n_outputs: int
-    _patients: KnownPatients
+    _patients: Fingerprints
+    _images: Fingerprints
     _split_seed: int
 
     # -- fit ---------------------------------------------------------------------------
@@ -245,6 +243,11 @@ class BaseImageEstimator(ImageInference):
             module = copy.deepcopy(self.module_).to(device)
         else:
             module = self._build_module(data, train, seeds[0])
+        training, inference = check_precision(
+            self.precision,
+            device,
+            narrow_on_cpu=isinstance(module, Network) and not spec.tabular,
+        )
         lr = self.lr
         if lr == "auto":
             lr = _LEARNING_RATES.get(str(self.optimizer), 1e-3)
@@ -262,7 +265,8 @@ class BaseImageEstimator(ImageInference):
             batch_size=batch_size,
             augment=make_augment(self.augmentation, spec, self.device_),
             l1=self.l1,
-            precision=check_precision(self.precision, device),
+            precision=training,
+            inference_precision=inference,
             seed=seeds[2],
             callbacks=check_callbacks(self.callbacks),
             device=self.device_,
@@ -429,9 +433,53 @@ class BaseImageEstimator(ImageInference):
         self._frozen = getattr(self.weights, "freeze", None) is not None
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
-        patients = self._patients if goes_on else KnownPatients()
+        patients = self._patients if goes_on else Fingerprints()
+        images = self._images if goes_on else Fingerprints()
         used = data.groups_at(np.arange(len(data)))
-        self._patients = patients.joined_by([] if used is None else used.tolist())
+        if used is not None:
+            patients = patients.joined_by(map(patient_key, used.tolist()))
+        self._patients = patients
+        self._images = images.joined_by(row.tobytes() for row in data.measures.digest)
+
+    def known_images(self, X: Any) -> np.ndarray:
+        """Whether each image was among those of fit, pixel for pixel.
+
+        Parameters
+        ----------
+        X : array-like or ImageSequence of n images
+            In the layout of fit.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            True where it was; fit keeps a keyed hash of 8 bytes an image.
+
+        Raises
+        ------
+        ValueError
+            If X is not like the images of fit.
+        """
+        check_is_fitted(self)
+        digest = measure(self._check_images(X, reset=False)).digest
+        return self._images.know(row.tobytes() for row in digest)
+
+    def known_patients(self, groups: Any) -> np.ndarray:
+        """Whether the patient of each image was among those of fit.
+
+        Parameters
+        ----------
+        groups : array-like of shape (n,)
+            Patient of each image.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            True where a patient was; all False where fit was not told of patients.
+        """
+        check_is_fitted(self)
+        return self._patients.know(
+            patient_key(group) for group in np.asarray(groups).tolist()
+        )
 
     # -- plumbing ----------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ _AIR_AT_MOST = -200.0
 _TAILS = (0.5, 99.5)
 _TAIL_SAMPLE = 4096
 _PATTERN_BLOCKS = 8
+# Mean correlation of training images with the mean one from which they are alike.
+_CLEAR_PATTERN = 0.3
 # So many images tell what the mean one looks like.
 _PATTERN_IMAGES = 1024
 
@@ -129,7 +131,7 @@ def _pattern(x: np.ndarray) -> np.ndarray:
     for axis in range(1, coarse.ndim):
         length = coarse.shape[axis]
         blocks = min(_PATTERN_BLOCKS, length)
-        edges = np.linspace(0, length, blocks, endpoint=False).astype(int)
+        edges = np.arange(blocks) * length // blocks
         sums = np.add.reduceat(coarse, edges, axis=axis)
         sizes = np.diff(edges, append=length).astype(np.float32)
         coarse = sums / sizes.reshape((-1,) + (1,) * (coarse.ndim - axis - 1))
@@ -263,6 +265,9 @@ class ShiftMonitor:
 
     def __init__(self, spec: ImageSpec) -> None:
         self.spec = spec
+        centre, _ = spec.pattern_agreement or (0.0, 0.0)
+        # Only where training images share a clear pattern does its absence say much.
+        self.has_pattern = centre > _CLEAR_PATTERN
         self.low, self.high = np.inf, -np.inf
         self.minima: list[np.ndarray] = []
         self.agreement: list[np.ndarray] = []
@@ -270,7 +275,7 @@ class ShiftMonitor:
     def update(self, chunk: np.ndarray) -> None:
         """Take note of a chunk of shape (k, C, *size)."""
         flat = chunk.reshape(len(chunk), -1)
-        pattern = _pattern(chunk.astype(np.float32)) if self.spec.pattern else None
+        pattern = _pattern(chunk.astype(np.float32)) if self.has_pattern else None
         self.note(flat.min(1), flat.max(1), pattern)
 
     def note(
@@ -282,7 +287,7 @@ class ShiftMonitor:
         if self.spec.window is not None:  # metal is clipped, and no shift of scale
             ends = np.clip(ends, *self.spec.window)
         self.low, self.high = min(self.low, ends[0]), max(self.high, ends[1])
-        if self.spec.pattern and pattern is not None:
+        if self.has_pattern and pattern is not None:
             self.agreement.append(_agreement(pattern, np.array(self.spec.pattern)))
 
     def warn(self) -> None:
@@ -322,19 +327,21 @@ class ShiftMonitor:
 
     def _lacks_air(self, low: float, width: float) -> bool:
         """Whether HU stand on one side and stored values on the other."""
-        lowest = float(np.median(np.concatenate(self.minima)))
         if self.spec.intensity == "window":
-            return low <= _AIR_AT_MOST and lowest >= 0
-        return low >= 0 and lowest <= min(_AIR_AT_MOST, low - 0.1 * width)
+            return low <= _AIR_AT_MOST and self._median_minimum() >= 0
+        limit = min(_AIR_AT_MOST, low - 0.1 * width)
+        return low >= 0 and self.low <= limit and self._median_minimum() <= limit
+
+    def _median_minimum(self) -> float:
+        return float(np.median(np.concatenate(self.minima)))
 
     def _inverted(self) -> bool:
         if not self.agreement or self.spec.pattern_agreement is None:
             return False
         centre, spread = self.spec.pattern_agreement
         agreement = np.concatenate(self.agreement)
-        # Only where training images share a clear pattern does its absence say much.
         limit = centre - 4 * spread / np.sqrt(len(agreement))
-        return centre > 0.3 and agreement.mean() < min(-0.2, limit)
+        return agreement.mean() < min(-0.2, limit)
 
 
 def windows_of(spec: ImageSpec, chunk: np.ndarray) -> np.ndarray | None:

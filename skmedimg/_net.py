@@ -74,6 +74,12 @@ def probabilities(logits: torch.Tensor, kind: str, n_outputs: int) -> torch.Tens
     return torch.cat([torch.sigmoid(-logits), p], 1) if n_outputs == 1 else p
 
 
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Context in which the network computes in `precision`."""
+    narrow = precision != torch.float32
+    return torch.autocast(device.type, dtype=precision, enabled=narrow)
+
+
 def schedule_factor(schedule: str, progress: float) -> float:
     """Factor on the learning rate after a share `progress` of all steps.
 
@@ -177,8 +183,8 @@ class ImageNet(NeuralNetClassifier):
         Epochs that the schedule is laid out for.
     l1 : float
         Factor of the sum of absolute weights in the loss.
-    precision : torch.dtype
-        Type that the module computes in.
+    precision, inference_precision : torch.dtype
+        Types that the module computes in, while it trains and afterwards.
     patience : int or None
         Epochs without a better validation loss before training stops.
     seed : int
@@ -196,6 +202,7 @@ class ImageNet(NeuralNetClassifier):
         horizon: int = 1,
         l1: float = 0.0,
         precision: torch.dtype = torch.float32,
+        inference_precision: torch.dtype = torch.float32,
         patience: int | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -207,6 +214,7 @@ class ImageNet(NeuralNetClassifier):
         self.horizon = horizon
         self.l1 = l1
         self.precision = precision
+        self.inference_precision = inference_precision
         self.patience = patience
         self.seed = seed
 
@@ -393,17 +401,15 @@ class ImageNet(NeuralNetClassifier):
         x = x.to(self.device)
         if self.module_.training and not self.channels_last_:
             x = torch.empty(x.shape, device=x.device).copy_(x)
-        autocast = torch.autocast(
-            x.device.type,
-            dtype=self.precision,
-            enabled=self.precision != torch.float32,
-        )
         module = self.module_
-        with autocast:
+        with autocast(x.device, self._precision_now()):
             if isinstance(module, Network) or not module.training:
                 return module(x)
             with drawing_from(self.generator_):
                 return module(x)
+
+    def _precision_now(self) -> torch.dtype:
+        return self.precision if self.module_.training else self.inference_precision
 
     def _set_training(self, training: bool = True) -> None:
         super()._set_training(training)
@@ -527,5 +533,6 @@ class ImageNet(NeuralNetClassifier):
             except ValueError:
                 # bfloat16 would be ten times slower on most CPUs.
                 self.device, self.precision = "cpu", torch.float32
+                self.inference_precision = torch.float32
             self.module_.to(self.device)
             self.initialize_optimizer()

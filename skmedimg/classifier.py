@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from skmedimg._estimator import BaseImageEstimator
 from skmedimg._feed import TrainingSet
+from skmedimg._fingerprints import patient_key
 from skmedimg._net import ClassificationLoss
 from skmedimg._targets import LabelEncoding
 from skmedimg.images import groups_of
@@ -120,8 +121,9 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     device : str or torch.device, default="auto"
         "auto" takes the GPU if there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type of the arithmetic: "auto" is float32 on a CPU, bfloat16 on a GPU that has
-        it.
+        Type of the arithmetic. "auto" is bfloat16 on a GPU that has it; on a CPU with
+        matrix units for it (Intel AMX) training is bfloat16 and prediction float32; all
+        else is float32. Weights are float32 throughout.
     callbacks : list of skorch callbacks, default=None
         Called while training; each fit works on copies.
     random_state : int, RandomState instance or None, default=None
@@ -479,13 +481,15 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
 
     def _warn_of_known_patients(self, X: Any) -> None:
         groups = groups_of(X)
-        known, n = self._patients.count([] if groups is None else groups.tolist())
+        if groups is None:
+            return
+        patients = set(map(patient_key, groups.tolist()))
+        known = self._patients.know(patients).sum()
         if known:
             warnings.warn(
-                f"{known} of the {n} patients in X.groups were in the "
+                f"{known} of the {len(patients)} patients in X.groups were in the "
                 "training images: the score says little about new patients. Split by "
-                "patient, "
-                "for example with skmedimg.model_selection.PatientKFold.",
+                "patient, for example with skmedimg.model_selection.PatientKFold.",
                 UserWarning,
                 stacklevel=3,
             )

@@ -443,6 +443,8 @@ def resize(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 def check_numeric(X: Any) -> np.ndarray:
     """Numeric ndarray behind X, in its own dtype; uint8 stays uint8."""
+    if type(X) is np.ndarray and X.dtype.kind in "biuf":
+        return X
     try:
         return check_array(
             X,

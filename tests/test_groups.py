@@ -1,5 +1,7 @@
 """Patients are kept apart, asserted inside the fits."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -279,6 +281,21 @@ def test_patients_of_all_calls_are_known(data):
             clf.score(X[part], y[part])
     clf.set_params(warm_start=False).fit(X[third], y[third])
     clf.score(X[first], y[first])
+
+
+def test_images_and_patients_of_fit_are_recognised(data):
+    X, y, patients = data
+    clf = clone(CLF).set_params(early_stopping=False).fit(X[:20], y[:20])
+    np.testing.assert_array_equal(clf.known_images(X), np.arange(len(X)) < 20)
+    changed = X[:1].copy()
+    changed[0, 0, 0] += 1
+    assert not clf.known_images(changed).any()
+    assert not clf.known_patients(patients).any()
+    clf.fit(X[:20], y[:20], groups=patients[:20])
+    expected = np.isin(patients, patients[:20])
+    np.testing.assert_array_equal(clf.known_patients(patients), expected)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.known_images(X), clf.known_images(X))
 
 
 # -- early stopping --------------------------------------------------------------------

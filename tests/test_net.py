@@ -12,6 +12,7 @@ from skmedimg._feed import to_tensor
 from skmedimg._net import ClassificationLoss
 from skmedimg._random import drawing_from
 from skmedimg.architectures import ResNet, SimpleCNN
+from skmedimg.architectures.resnet import ResNetModule
 from skmedimg.exceptions import NonFiniteLossError
 from skmedimg.images import resize
 
@@ -243,6 +244,33 @@ def test_masked_pixels_are_refused(images):
         CNNImageClassifier().fit(np.ma.masked_array(X, mask=True), y)
     plain = np.ma.masked_array(X, mask=False)
     assert CNNImageClassifier(max_epochs=1).fit(plain, y).n_iter_ == 1
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_auto_precision_goes_by_the_processor(has_units, tiny, monkeypatch):
+    monkeypatch.setattr("skmedimg._checks._has_matrix_units", lambda: has_units)
+    trained_in = []
+
+    class Typed(ResNetModule):
+        def forward_head(self, x, pre_logits=False):
+            trained_in.append(x.dtype)
+            return super().forward_head(x, pre_logits)
+
+    def net(in_channels, n_outputs, spatial_dims):
+        module = ResNet(width=4, depth=1).build(in_channels, n_outputs, spatial_dims)
+        module.__class__ = Typed
+        return module
+
+    clf = tiny(architecture=net).fit(X, Y)
+    assert (torch.bfloat16 in trained_in) == has_units
+    assert all(p.dtype == torch.float32 for p in clf.module_.parameters())
+    trained_in.clear()
+    clf.predict(X)
+    assert set(trained_in) == {torch.float32}
+    # Rows of a table are no images: nothing there is worth the digits.
+    trained_in.clear()
+    tiny(architecture=net).fit(X.reshape(N, -1), Y)
+    assert set(trained_in) == {torch.float32}
 
 
 # -- inference -------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import torch
 from lookup import frozen, make_patients
 from sklearn import config_context
 from sklearn.datasets import make_classification
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import FixedThresholdClassifier, cross_validate
@@ -16,6 +17,7 @@ from skmedimg.metrics import aurc, threshold_at_sensitivity
 from skmedimg.model_selection import PatientKFold
 from skmedimg.uncertainty import (
     ConformalClassifier,
+    EmbeddingOutlierDetector,
     SelectiveClassifier,
     SensitivityThresholdClassifier,
 )
@@ -131,6 +133,25 @@ def test_images_may_lie_on_disk(tmp_path, tiny, images):
         for source in (memory, file["X"], torch.from_numpy(X)):
             got = meta.fit(source, y).predict_proba(source)
             np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("known", ["images", "patients"])
+@pytest.mark.parametrize(
+    "meta", [SelectiveClassifier, EmbeddingOutlierDetector], ids=lambda m: m.__name__
+)
+def test_frozen_networks_tell_what_they_have_seen(meta, known, tiny, images):
+    X, y = images
+    patient = np.arange(40) // 2
+    network = FrozenEstimator(tiny().fit(X[:10], y[:10], groups=patient[:10]))
+    rate = {"false_alarm_rate": 0.3} if meta is EmbeddingOutlierDetector else {}
+    detector = meta(network, **rate)
+    detector.fit(X[10:], y[10:], groups=patient[10:])
+    again, groups = X[6:], None
+    if known == "patients":
+        again, groups = X[6:] + 1, patient[6:]
+    with pytest.warns(UserWarning, match=r"fitted on 4 of the 34 images") as caught:
+        detector.fit(again, y[6:], groups=groups)
+    assert caught[0].filename == __file__
 
 
 # -- referral --------------------------------------------------------------------------

@@ -214,4 +214,4 @@ class _Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.act(self.norm1(self.conv1(x)))
-        return self.act(self.norm2(self.conv2(y)) + self.shortcut(x))
+        return self.act(self.norm2(self.conv2(y)).add_(self.shortcut(x)))

@@ -1,5 +1,6 @@
 """Decisions on images that the estimator has not seen, patients whole."""
 
+import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
@@ -90,6 +91,7 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         y = _check_y(y, estimator=self)
         check_classification_targets(y)
         patients = patients_of(X, groups, len(y))
+        warn_of_seen_images(self.estimator, X, patients)
         parts = list(self._fit_parts(X, y, patients))
         self.classes_ = parts[0].estimator.classes_
         self._decide(X, y, patients, parts)
@@ -226,6 +228,25 @@ def on_disk_as_sequence(X: Any) -> Any:
     if on_disk and len(X.shape) > 2:
         return ImageSequence.from_array(X)
     return X
+
+
+def warn_of_seen_images(estimator: Any, X: Any, patients: np.ndarray | None) -> None:
+    """Say that a frozen estimator was fitted on what is to be held out, if it knows."""
+    frozen = isinstance(estimator, FrozenEstimator)
+    if not frozen or not hasattr(estimator, "known_images"):
+        return
+    seen = estimator.known_images(X)
+    if patients is not None:
+        seen = seen | estimator.known_patients(patients)
+    if seen.any():
+        warnings.warn(
+            f"The frozen estimator was fitted on {int(seen.sum())} of the {len(seen)} "
+            "images, or on others of their patients: it is surer of them than of new "
+            "ones, and what is decided here will not hold. Pass images of patients "
+            "that it has not seen.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _check_known(y: np.ndarray, known: np.ndarray, estimator: Any) -> None:

@@ -21,6 +21,7 @@ from skmedimg.uncertainty._held_out import (
     on_disk_as_sequence,
     one_score_a_patient,
     split_off,
+    warn_of_seen_images,
 )
 from skmedimg.uncertainty._members import adopt_features, fit_member, input_tags_of
 
@@ -150,6 +151,7 @@ class EmbeddingOutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         n = _num_samples(X)
         y = None if y is None else column_or_1d(y)
         patients = patients_of(X, groups, n)
+        warn_of_seen_images(self.estimator, X, patients)
         reference, held_out = split_off(
             n, patients, self.calibration_fraction, seed_of(self.random_state)
         )
