@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_MISSING = {"None", "nan", "NaN", "NaT", "<NA>"}
+
 
 class Estimate(NamedTuple):
     """A figure with its confidence interval.
@@ -178,16 +180,17 @@ def encode(values: np.ndarray, name: str) -> tuple[np.ndarray, list[Hashable]]:
     """Return a number for each value, and the values numbered (any hashables)."""
     codes: dict[Hashable, int] = {}
     code = np.array([codes.setdefault(value, len(codes)) for value in values.tolist()])
-    missing = [
-        str(value)
-        for value in codes
-        if not isinstance(value, str) and str(value) in {"None", "nan", "NaN", "<NA>"}
-    ]
+    missing = [value for value in codes if is_missing(value)]
     if missing:
         raise ValueError(
             f"{name} contains missing values ({missing[0]}): drop these cases first."
         )
     return code, list(codes)
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for a missing one, of NumPy or of pandas."""
+    return not isinstance(value, str) and str(value) in _MISSING
 
 
 def positive_code(
