@@ -6,11 +6,16 @@ import pytest
 import torch
 from lookup import frozen, make_patients
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import FixedThresholdClassifier, cross_validate
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    RepeatedKFold,
+    cross_validate,
+)
 
 from skmedimg.io import ImageSequence
 from skmedimg.metrics import aurc, threshold_at_sensitivity
@@ -120,6 +125,21 @@ def test_groups_arrive_through_metadata_routing(meta):
     assert len(Witness.seen) == 2
     for own, new in Witness.seen:
         assert not set(own) & set(new)
+
+
+@pytest.mark.parametrize("meta", META, ids=lambda meta: type(meta).__name__)
+def test_an_image_that_is_held_out_twice_is_an_error(meta):
+    X, y, _ = make_images()
+    repeated = RepeatedKFold(n_splits=4, n_repeats=3, random_state=0)
+    with pytest.raises(ValueError, match=f"cv=Repeated.* {2 * len(y)} images out agai"):
+        clone(meta).set_params(cv=repeated).fit(X, y)
+
+
+@pytest.mark.parametrize("meta", META, ids=lambda meta: type(meta).__name__)
+def test_a_single_patient_is_an_error(meta):
+    X, y, patient = make_images()
+    with pytest.raises(ValueError, match=f"all {len(y)} images are of one patient"):
+        clone(meta).set_params(cv=None).fit(X, y, groups=0 * patient)
 
 
 def test_images_may_lie_on_disk(tmp_path, tiny, images):
@@ -299,9 +319,9 @@ def test_flipped_labels_need_pos_label_and_flip_the_answer():
     clf = SensitivityThresholdClassifier(
         LogisticRegression(), sensitivity=0.8, random_state=0
     )
-    with pytest.raises(ValueError, match=r"\['benign', 'malignant'\].*pass it as pos"):
+    with pytest.raises(ValueError, match=r"'benign', 'malignant'.*pass it as pos"):
         clf.fit(X, names)
-    with pytest.raises(ValueError, match="pos_label='cyst' is not one of"):
+    with pytest.raises(ValueError, match="pos_label='cyst' is not a label of y"):
         clf.set_params(pos_label="cyst").fit(X, names)
     found = {}
     for label in ("benign", "malignant"):

@@ -85,7 +85,8 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             If there are too few held-out images or patients, a class is not among
-            those that the estimator was fitted on, or `cv` splits a patient.
+            those that the estimator was fitted on, or `cv` splits a patient or holds
+            an image out more than once.
         """
         X, y = indexable(on_disk_as_sequence(X), y)
         y = _check_y(y, estimator=self)
@@ -132,6 +133,14 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         else:
             cv = check_cv(self.cv)
         splits = list(cv.split(X, y, patients))
+        held_out = np.concatenate([held_out for _, held_out in splits])
+        n_again = len(held_out) - len(np.unique(held_out))
+        if n_again:
+            raise ValueError(
+                f"cv={self.cv!r} holds {n_again} images out again that another fold "
+                "has held out, and would count each as several: pass folds that hold "
+                "an image out at most once, such as a number of folds."
+            )
         for train, held_out in splits:
             if patients is None:
                 break
@@ -188,6 +197,11 @@ def split_off(
     Not stratified: what holds for the held-out side on average holds for new patients
     because both are a random draw of patients.
     """
+    if patients is not None and len(np.unique(patients)) < 2:
+        raise ValueError(
+            f"all {n} images are of one patient, and some patients are to be held out: "
+            "add images of others, or leave out groups if these are not patients."
+        )
     kind = ShuffleSplit if patients is None else GroupShuffleSplit
     splitter = kind(1, test_size=fraction, random_state=seed)
     return next(splitter.split(np.zeros(n), groups=patients))

@@ -23,7 +23,7 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         `sklearn.frozen.FrozenEstimator` is taken as it is: fit then only draws the
         line between answering and referring, on images that must be new to it.
     coverage : float, default=0.8
-        Share of images like those of fit that is answered, on average at least.
+        Share of images like those of fit that is answered on average; see Notes.
     refer_label : object, default="refer"
         What `predict` gives for an image that is referred; none of the classes.
     cv : int, splitter, iterable or None, default=None
@@ -59,7 +59,10 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
     label that it answers [1]_; with two classes, neither is treated as the positive
     one. The threshold is the order statistic of n held-out confidences that a new image
     reaches with probability `coverage` at least; with ``coverage=1`` nothing is
-    referred. Patients are whole in the split, and images count alike.
+    referred. That is exact for independent images and ``cv=None``. With groups patients
+    are whole in the split and images count alike, so that a few patients leave the
+    share uncertain by about one of them; with `cv` the confidences are of estimators
+    that learnt from fewer images than the one that answers.
 
     What is answered is easier than what is referred: sensitivity and specificity among
     the answered are not those of the classifier on all patients.
