@@ -41,3 +41,19 @@ def patient_key(group: Any) -> bytes:
     if isinstance(group, float) and group.is_integer():
         group = int(group)
     return str(group).encode()
+
+
+def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """What was fitted on images, below pipelines, searches and frozen estimators."""
+    while True:
+        if hasattr(estimator, "steps"):
+            X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+            estimator = estimator.steps[-1][1]
+            continue
+        inner = getattr(estimator, "best_estimator_", None)
+        inner = getattr(estimator, "estimator_", None) if inner is None else inner
+        if inner is None and type(estimator).__name__ == "FrozenEstimator":
+            inner = estimator.estimator
+        if inner is None:
+            return estimator, X
+        estimator = inner

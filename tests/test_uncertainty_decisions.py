@@ -16,6 +16,8 @@ from sklearn.model_selection import (
     RepeatedKFold,
     cross_validate,
 )
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmedimg.io import ImageSequence
 from skmedimg.metrics import aurc, threshold_at_sensitivity
@@ -155,14 +157,17 @@ def test_images_may_lie_on_disk(tmp_path, tiny, images):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("piped", [False, True])
 @pytest.mark.parametrize("known", ["images", "patients"])
 @pytest.mark.parametrize(
     "meta", [SelectiveClassifier, EmbeddingOutlierDetector], ids=lambda m: m.__name__
 )
-def test_frozen_networks_tell_what_they_have_seen(meta, known, tiny, images):
+def test_frozen_networks_tell_what_they_have_seen(meta, known, piped, tiny, images):
     X, y = images
     patient = np.arange(40) // 2
     network = FrozenEstimator(tiny().fit(X[:10], y[:10], groups=patient[:10]))
+    if piped:
+        network = FrozenEstimator(make_pipeline(FunctionTransformer(), network))
     rate = {"false_alarm_rate": 0.3} if meta is EmbeddingOutlierDetector else {}
     detector = meta(network, **rate)
     detector.fit(X[10:], y[10:], groups=patient[10:])

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skmedimg._fingerprints import last_step
 from skmedimg.evaluation._cases import Cases
 from skmedimg.metrics._units import what_counts_tell
 
@@ -42,28 +43,12 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
         Nothing where only probabilities are evaluated.
     """
     images, n_patients = None, None
-    last, X = _last_step(estimator, X)
+    last, X = last_step(estimator, X)
     if hasattr(last, "known_images"):
         images = np.asarray(last.known_images(X), dtype=bool)
     if hasattr(last, "known_patients") and groups is not None:
         n_patients = int(last.known_patients(np.unique(groups)).sum())
     return Known(images, n_patients)
-
-
-def _last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """What was fitted on images, below pipelines, searches and frozen estimators."""
-    while True:
-        if hasattr(estimator, "steps"):
-            X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-            estimator = estimator.steps[-1][1]
-            continue
-        inner = getattr(estimator, "best_estimator_", None)
-        inner = getattr(estimator, "estimator_", None) if inner is None else inner
-        if inner is None and type(estimator).__name__ == "FrozenEstimator":
-            inner = estimator.estimator
-        if inner is None:
-            return estimator, X
-        estimator = inner
 
 
 def say_known(known: Known, n_images: int) -> Iterator[str]:

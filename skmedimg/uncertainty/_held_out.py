@@ -25,6 +25,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_is_fitted
 
+from skmedimg._fingerprints import last_step
 from skmedimg._random import seed_of
 from skmedimg._sequence import ImageSequence
 from skmedimg.images import is_lazy
@@ -246,12 +247,14 @@ def on_disk_as_sequence(X: Any) -> Any:
 
 def warn_of_seen_images(estimator: Any, X: Any, patients: np.ndarray | None) -> None:
     """Say that a frozen estimator was fitted on what is to be held out, if it knows."""
-    frozen = isinstance(estimator, FrozenEstimator)
-    if not frozen or not hasattr(estimator, "known_images"):
+    if not isinstance(estimator, FrozenEstimator):
         return
-    seen = estimator.known_images(X)
+    network, X = last_step(estimator, X)
+    if not hasattr(network, "known_images"):
+        return
+    seen = network.known_images(X)
     if patients is not None:
-        seen = seen | estimator.known_patients(patients)
+        seen = seen | network.known_patients(patients)
     if seen.any():
         warnings.warn(
             f"The frozen estimator was fitted on {int(seen.sum())} of the {len(seen)} "
