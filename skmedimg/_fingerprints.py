@@ -44,16 +44,29 @@ def patient_key(group: Any) -> bytes:
 
 
 def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """What was fitted on images, below pipelines, searches and frozen estimators."""
+    """What was fitted on images, below pipelines and meta-estimators, and its images.
+
+    Of several members the first: those of an ensemble have seen the same images, those
+    of folds most of them.
+    """
     while True:
         if hasattr(estimator, "steps"):
             X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-            estimator = estimator.steps[-1][1]
-            continue
-        inner = getattr(estimator, "best_estimator_", None)
-        inner = getattr(estimator, "estimator_", None) if inner is None else inner
-        if inner is None and type(estimator).__name__ == "FrozenEstimator":
-            inner = estimator.estimator
+            inner = estimator.steps[-1][1]
+        else:
+            inner = _fitted_inside(estimator)
         if inner is None:
             return estimator, X
         estimator = inner
+
+
+def _fitted_inside(estimator: Any) -> Any:
+    for name in ("best_estimator_", "estimator_"):
+        if getattr(estimator, name, None) is not None:
+            return getattr(estimator, name)
+    if type(estimator).__name__ == "FrozenEstimator":
+        return estimator.estimator
+    if hasattr(estimator, "calibrated_classifiers_"):
+        return estimator.calibrated_classifiers_[0].estimator
+    members = getattr(estimator, "estimators_", None)
+    return members[0] if isinstance(members, list) and members else None

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.model_selection import KFold, TunedThresholdClassifierCV
@@ -23,6 +24,7 @@ from skmedimg.metrics import (
     sensitivity_ci,
     threshold_at_sensitivity,
 )
+from skmedimg.uncertainty import DeepEnsembleClassifier
 
 # Ten images are easily ranked without a mistake; bootstrap and calibration say so.
 few_images = pytest.mark.filterwarnings(
@@ -327,6 +329,11 @@ def test_training_images_and_patients_are_said(images, tiny):
     assert "Training history" in titles
     with pytest.warns(UserWarning, match="trained on 30 of the 30 images"):
         evaluate(make_pipeline(clf), X[:30], y[:30])
+    ensemble = DeepEnsembleClassifier(tiny(), n_members=2).fit(X[:30], y[:30])
+    calibrated = CalibratedClassifierCV(FrozenEstimator(clf))
+    for outer in (ensemble, calibrated.fit(X[30:], y[30:])):
+        with pytest.warns(UserWarning, match="trained on 10 of the 20 images"):
+            evaluate(outer, X[20:], y[20:])
 
 
 @few_images
