@@ -240,6 +240,10 @@ def test_score_is_the_accuracy_of_the_answers():
     assert clf.score(new, y[new]) == expected > clf.estimator.score(new, y[new])
     weight = np.where(clf.predict(new) == y[new], 1, 0)
     assert clf.score(new, y[new], sample_weight=weight) == 1
+    with pytest.raises(ValueError, match="both as text or both as numbers"):
+        clf.risk(new, y[new].astype(str))
+    with pytest.raises(ValueError, match=r"299 labels but predict\(X\) has 300"):
+        clf.score(new, y[new][1:])
     clf.threshold_ = 2.0
     assert np.isnan(clf.score(new, y[new]))
 

@@ -4,11 +4,12 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmedimg.metrics import AURC, aurc
+from skmedimg.metrics._checks import check_column
+from skmedimg.metrics._proportions import correct
 from skmedimg.model_selection._patients import patients_of
 from skmedimg.uncertainty._held_out import HeldOutClassifier, OneEstimator, Part
 
@@ -202,8 +203,8 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         if not answered.any():
             return float("nan")
         weight = None if sample_weight is None else np.asarray(sample_weight)[answered]
-        true = np.asarray(y).reshape(len(answer))
-        return accuracy_score(true[answered], answer[answered], sample_weight=weight)
+        right = correct(check_column(y, "y"), answer, "predict(X)")
+        return float(np.average(right[answered], weights=weight))
 
     def risk(self, X: Any, y: Any, groups: Any = None) -> AURC:
         """Error rate on average over all coverages, of this order of referral.
@@ -224,7 +225,7 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         """
         answer, confidence = self._answer(X)
         patients = patients_of(X, groups, len(answer))
-        error = (answer != np.asarray(y).reshape(len(answer))).astype(float)
+        error = ~correct(check_column(y, "y"), answer, "predict(X)")
         return aurc(error, confidence, groups=patients, random_state=self.random_state)
 
     def _answer(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
