@@ -268,6 +268,8 @@ def test_band_needs_replicates_and_a_level(params):
     y, p, _ = make_predictions()
     with pytest.raises(ValueError, match=next(iter(params))):
         RocBandDisplay.from_predictions(y, p, **params)
+    with pytest.raises(ValueError, match="cases are of one group"):
+        RocBandDisplay.from_predictions(y, p, groups=np.zeros(len(y)))
 
 
 def test_replicates_without_a_class_are_counted(ax):
