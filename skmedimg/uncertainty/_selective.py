@@ -25,7 +25,7 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         line between answering and referring, on images that must be new to it.
     coverage : float, default=0.8
         Share of images like those of fit that is answered on average; see Notes.
-    refer_label : object, default="refer"
+    refer_label : int, float, bool or str, default="refer"
         What `predict` gives for an image that is referred; none of the classes.
     cv : int, splitter, iterable or None, default=None
         None holds out `calibration_fraction` of the patients once. A number of folds

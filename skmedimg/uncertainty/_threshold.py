@@ -24,7 +24,7 @@ class SensitivityThresholdClassifier(OneEstimator, HeldOutClassifier):
         Share of new positive cases to find.
     confidence : float, default=0.95
         Probability that the threshold finds that share.
-    pos_label : object, default=None
+    pos_label : int, float, bool or str, default=None
         Label of the positive class. None means 1, and is allowed where the labels are
         {0, 1} or {-1, 1}.
     cv : int, splitter, iterable or None, default=None
