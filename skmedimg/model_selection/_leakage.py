@@ -27,6 +27,9 @@ from skmedimg.model_selection._twins import Twins, describe, find_twins
 if TYPE_CHECKING:
     import pandas as pd
 
+# Which rows train, and which are tested, in each split: (n_splits, n) bool each.
+Sides = tuple[np.ndarray, np.ndarray]
+
 
 @dataclass(frozen=True, repr=False)
 class LeakageReport:
@@ -84,7 +87,7 @@ def audit_leakage(
     X_test: Any = None,
     y_test: Any = None,
     groups_test: Any = None,
-    threshold: float = 0.95,
+    threshold: float = 0.96,
     max_pairs: int = 100_000,
     image_size: Sequence[int] | None = None,
     spatial_dims: int | None = None,
@@ -113,7 +116,7 @@ def audit_leakage(
         Labels of X_test.
     groups_test : array-like of shape (n_test,), default=None
         Patient of each image of X_test; None takes ``X_test.groups``.
-    threshold : float, default=0.95
+    threshold : float, default=0.96
         Least correlation of near-duplicates. See Notes.
     max_pairs : int, default=100_000
         How many pairs to keep, exact ones first, then the closest.
@@ -146,16 +149,17 @@ def audit_leakage(
 
     Notes
     -----
-    The correlation is that of the edges (gradients) of both images in their 12 × 12
+    The correlation is that of the edges (gradients) of both images in their 10 × 10
     lowest frequencies (8 × 8 × 8 in volumes), the best over all mirrored and turned
-    versions. The greatest correlation of images that only look alike was .945 among the
-    17 million pairs of PneumoniaMNIST, .92 is common there, and smooth masks of organs
-    reach .98: look at the pairs in order, and raise `threshold` where they are no
-    copies. Copies with strong compression (JPEG quality 20) fall to .90. Images of
-    fewer than about 8 × 8 pixels hold too little to tell them apart.
+    versions. All pairs are compared, none is missed by an approximation: the time grows
+    with n², and is seconds for 50,000 images.
 
-    All pairs are compared, none is missed by an approximation: the time grows with
-    n², and is seconds for 50,000 images.
+    Among the 17 million pairs of PneumoniaMNIST, 31 are copies and correlate by .999 or
+    more; images that only look alike reach .955, and ten of them .95. Smooth masks of
+    organs reach .98. So look at the pairs in order, and raise `threshold` where they
+    are no copies. Copies resized to half and back, or of JPEG quality 50, were
+    all found at .96, nine in ten of quality 20 (``benchmarks/bench_leakage.py``).
+    Images of fewer than about 8 × 8 pixels hold too little to tell them apart.
 
     Examples
     --------
@@ -191,22 +195,20 @@ def audit_leakage(
     known = describe(_read("X", X, image_size, reading))
     n = len(known.digest)
     labels, patients = _labels(y, n), patients_of(X, groups, n)
-    train = test = None
+    sides = None
     if cv is not None:
-        train, test = _sides_of(cv, X, y, groups, n)
+        sides = _sides_of(cv, X, y, patients, n)
     elif X_test is not None:
-        known += describe(_read("X_test", X_test, image_size, reading))
-        n_all = len(known.digest)
-        labels = _joined("y", labels, _labels(y_test, n_all - n))
-        others = patients_of(X_test, groups_test, n_all - n)
-        patients = _joined("groups", patients, others)
-        train, test = (
-            np.arange(n_all)[np.newaxis] < n,
-            np.arange(n_all)[np.newaxis] >= n,
-        )
-    audit = _Audit(
-        known.digest, n, X_test is not None, train, test, _codes(labels), patients
-    )
+        others = describe(_read("X_test", X_test, image_size, reading))
+        _check_axes(known.spectrum, others.spectrum)
+        known, n_test = known + others, len(others.digest)
+        labels = _joined("y", labels, _labels(y_test, n_test))
+        patients_test = patients_of(X_test, groups_test, n_test)
+        patients = _joined("groups", patients, patients_test)
+        tested = np.arange(n + n_test)[np.newaxis] >= n
+        sides = ~tested, tested
+    n_first = None if X_test is None else n
+    audit = _Audit(known.digest, n_first, sides, _codes(labels), patients)
     return audit.report(known.spectrum, threshold, max_pairs)
 
 
@@ -216,15 +218,12 @@ class _Audit:
     def __init__(
         self,
         digest: np.ndarray,  # (n, 2)
-        n_first: int,  # rows of X
-        crossing: bool,  # whether only pairs of X and X_test count
-        train: np.ndarray | None,  # (n_splits, n) bool
-        test: np.ndarray | None,
+        n_first: int | None,  # rows of X; only its pairs with X_test then count
+        sides: Sides | None,  # training and test
         label: np.ndarray | None,  # (n,) int
         patients: np.ndarray | None,  # (n,)
     ) -> None:
-        self.n_first, self.crossing = n_first, crossing
-        self.train, self.test = train, test
+        self.n_first, self.sides = n_first, sides
         self.label, self.patients = label, patients
         _, start, member = np.unique(
             digest, axis=0, return_index=True, return_inverse=True
@@ -233,10 +232,11 @@ class _Audit:
         self.member = np.argsort(np.argsort(start))[member.ravel()]  # (n,)
         self.distinct = np.sort(start)  # (m,), first row of each
         order = np.argsort(self.member, kind="stable")
-        self.copies = np.split(order, np.cumsum(np.bincount(self.member))[:-1])
+        self.count = np.bincount(self.member)  # (m,)
+        self.copies = np.split(order, np.cumsum(self.count)[:-1])
         # How often X, and X_test, hold each distinct image.
-        parts, m = (self.member[:n_first], self.member[n_first:]), len(start)
-        self.left, self.right = (np.bincount(part, minlength=m) for part in parts)
+        self.left = np.bincount(self.member[:n_first], minlength=len(start))
+        self.right = self.count - self.left
 
     def report(
         self, spectrum: np.ndarray, threshold: float, most: int
@@ -247,13 +247,13 @@ class _Audit:
             "exact duplicates": (every, every),
             "near-duplicates": (twins.first, twins.second),
         }
-        n_found = {kind: self._count(*pairs) for kind, pairs in sets.items()}
+        n_found = {k: int(self._pairs_of_rows(*v).sum()) for k, v in sets.items()}
         n_lost = twins.n_found - len(twins.first)
         n_found["near-duplicates"] += n_lost
         if sum(n_found.values()) > most:
             _warn_of_many(sum(n_found.values()), most, threshold)
         shared = self._shared_groups()
-        whole = not self.crossing and not n_lost
+        whole = self.n_first is None and not n_lost
         return LeakageReport(
             pairs=self._pairs(twins, most),
             shared_groups=shared,
@@ -263,20 +263,16 @@ class _Audit:
 
     def _matter(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Which pairs of distinct images are to be reported."""
-        if not self.crossing:
-            return np.ones(len(first), dtype=bool)
-        left, right = self.left, self.right
-        return (left[first] * right[second] + left[second] * right[first]) > 0
+        return self._pairs_of_rows(first, second) > 0
 
-    def _count(self, first: np.ndarray, second: np.ndarray) -> int:
-        """Pairs of rows behind pairs of distinct images, or of one with itself."""
-        left, right, same = self.left, self.right, first == second
-        if self.crossing:
+    def _pairs_of_rows(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Pairs of rows behind each pair of distinct images, or of one with itself."""
+        same, left, right = first == second, self.left, self.right
+        if self.n_first is None:
+            pairs = self.count[first] * (self.count[second] - same)
+        else:
             pairs = left[first] * right[second] + left[second] * right[first]
-            return int(np.where(same, pairs // 2, pairs).sum())
-        count = left + right
-        pairs = count[first] * (count[second] - same)
-        return int(np.where(same, pairs // 2, pairs).sum())
+        return np.where(same, pairs // 2, pairs)
 
     def _pairs(self, twins: Twins, most: int) -> "pd.DataFrame":
         import pandas as pd
@@ -288,10 +284,16 @@ class _Audit:
         )
         near = (
             (i, j, "near", float(correlation), str(change))
-            for a, b, correlation, change in zip(
-                twins.first, twins.second, twins.correlation, twins.change, strict=True
+            for a, b, correlation, *changes in zip(
+                twins.first,
+                twins.second,
+                twins.correlation,
+                twins.change,
+                twins.change_back,
+                strict=True,
             )
-            for i, j in self._rows(self.copies[a], self.copies[b])
+            for one, other, change in ((a, b, changes[0]), (b, a, changes[1]))
+            for i, j in self._rows(self.copies[one], self.copies[other])
         )
         columns = ["first", "second", "kind", "correlation", "change"]
         found = list(islice(chain(exact, near), most))
@@ -303,32 +305,33 @@ class _Audit:
             table["same_label"] = self.label[first] == self.label[second]
         if self.patients is not None:
             table["same_group"] = self.patients[first] == self.patients[second]
-        if self.crossing:
+        if self.n_first is not None:
             table["second"] -= self.n_first
-        elif self.train is not None and self.test is not None:
-            apart = self.train[:, first] & self.test[:, second]
-            apart |= self.train[:, second] & self.test[:, first]
+        elif self.sides is not None:
+            train, test = self.sides
+            apart = train[:, first] & test[:, second]
+            apart |= train[:, second] & test[:, first]
             table["n_splits"] = apart.sum(axis=0)
         return table
 
     def _rows(self, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, int]]:
-        """Pairs of rows of two distinct images, or of one and the same."""
-        if not self.crossing:
-            yield from combinations(a, 2) if a is b else product(a, b)
-            return
-        yield from product(a[a < self.n_first], b[b >= self.n_first])
-        if a is not b:
-            yield from product(b[b < self.n_first], a[a >= self.n_first])
+        """Pairs of a row of one image and a later row of another, or of the same."""
+        if self.n_first is not None:
+            yield from product(a[a < self.n_first], b[b >= self.n_first])
+        elif a is b:
+            yield from combinations(a, 2)
+        else:
+            yield from ((i, j) for i, j in product(a, b) if i < j)
 
     def _shared_groups(self) -> "pd.DataFrame":
         import pandas as pd
 
         columns = ["split", "group", "train_images", "test_images"]
-        if self.patients is None or self.train is None or self.test is None:
+        if self.patients is None or self.sides is None:
             return pd.DataFrame(columns=columns)
         code, names = pd.factorize(self.patients)
         parts = []
-        for split, sides in enumerate(zip(self.train, self.test, strict=True)):
+        for split, sides in enumerate(zip(*self.sides, strict=True)):
             before, after = (np.bincount(code[s], minlength=len(names)) for s in sides)
             shared = np.flatnonzero((before > 0) & (after > 0))
             values = (split, names[shared], before[shared], after[shared])
@@ -341,40 +344,47 @@ class _Audit:
         import pandas as pd
 
         rows: dict[str, dict[str, Any]] = {}
-        tested = 1 if self.test is None else int(self.test.any(axis=0).sum())
-        for kind, (first, second) in sets.items():
-            if self.train is None:
-                images = self._in_pairs(first, second)
-                rows[kind] = {"found": n_found[kind], "images": int(images.sum())}
-            else:
-                images = self._tested_copies(first, second)
-                rows[kind] = _tested_row(n_found[kind], images, tested)
-        if self.patients is not None and self.train is not None:
+        if self.sides is None:
+            for kind, pairs in sets.items():
+                images = int(self._in_pairs(*pairs).sum())
+                rows[kind] = {"found": n_found[kind], "images": images}
+            return pd.DataFrame.from_dict(rows, orient="index")
+        found = {
+            kind: self._tested(first, second, self.member)
+            for kind, (first, second) in sets.items()
+        }
+        if self.patients is not None:
             code, names = pd.factorize(self.patients)
             every = np.arange(len(names))
-            images = self._tested_copies(every, every, code)
-            n_shared = shared["group"].nunique()
-            rows["shared groups"] = _tested_row(n_shared, images, tested)
+            found["shared groups"] = self._tested(every, every, code)
+            n_found["shared groups"] = shared["group"].nunique()
+        n_tested = int(self.sides[1].any(axis=0).sum())
+        for kind, tested in found.items():
+            count = int(tested.sum())
+            rows[kind] = {
+                "found": n_found[kind],
+                "test_images": count,
+                "test_share": count / n_tested,
+            }
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def _in_pairs(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Rows that are in a pair."""
-        count = self.left + self.right
         other = first != second
         found = np.zeros(len(self.distinct), dtype=bool)
-        found[first[other | (count[first] > 1)]] = True
+        found[first[other | (self.count[first] > 1)]] = True
         found[second[other]] = True
         return found[self.member]
 
-    def _tested_copies(
-        self, first: np.ndarray, second: np.ndarray, member: np.ndarray | None = None
+    def _tested(
+        self, first: np.ndarray, second: np.ndarray, member: np.ndarray
     ) -> np.ndarray:
-        """Rows tested in a split that trains on another of their pair."""
-        member = self.member if member is None else member
+        """Rows tested in a split that trains on another of their pair.
+
+        Pairs are of distinct images, or of groups; `member` has that of each row.
+        """
         found = np.zeros(len(member), dtype=bool)
-        if self.train is None or self.test is None:
-            return found
-        for train, test in zip(self.train, self.test, strict=True):
+        for train, test in zip(*(self.sides or ()), strict=True):
             trained = np.zeros(member.max() + 1, dtype=bool)
             trained[member[train]] = True
             copied = np.zeros_like(trained)
@@ -388,24 +398,15 @@ class _Audit:
         import pandas as pd
 
         n = len(self.distinct)
-        patient = np.arange(0)
-        rows = self.distinct[:0]
+        first, second, size = twins.first, twins.second, n
         if self.patients is not None:
-            patient = pd.factorize(self.patients)[0]
-            rows = self.member
-        size = n + (patient.max() + 1 if len(patient) else 0)
-        edges = (
-            np.concatenate([twins.first, rows]),
-            np.concatenate([twins.second, n + patient]),
-        )
-        graph = coo_array((np.ones(len(edges[0])), edges), shape=(size, size))
+            code, names = pd.factorize(self.patients)
+            first = np.concatenate([first, self.member])
+            second = np.concatenate([second, n + code])
+            size += len(names)
+        graph = coo_array((np.ones(len(first)), (first, second)), shape=(size, size))
         component = connected_components(graph, directed=False)[1]
         return pd.factorize(component[self.member])[0]
-
-
-def _tested_row(n_found: int, images: np.ndarray, tested: int) -> dict[str, Any]:
-    count = int(images.sum())
-    return {"found": n_found, "test_images": count, "test_share": count / tested}
 
 
 def _warn_of_many(n_found: int, most: int, threshold: float) -> None:
@@ -434,11 +435,22 @@ def _read(
     )
 
 
-def _sides_of(
-    cv: Any, X: Any, y: Any, groups: Any, n: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _check_axes(first: np.ndarray, second: np.ndarray) -> None:
+    if first.ndim != second.ndim:
+        raise ValueError(
+            f"X holds images of {first.ndim - 1} spatial axes and X_test of "
+            f"{second.ndim - 1}, which cannot be compared: see spatial_dims."
+        )
+
+
+def _sides_of(cv: Any, X: Any, y: Any, groups: Any, n: int) -> Sides:
     """Which of n images train, and which are tested, in each split."""
-    splits = list(check_cv(cv, y, classifier=y is not None).split(X, y, groups))
+    cv = check_cv(cv, y, classifier=y is not None)
+    # Those of scikit-learn that split images by themselves warn of groups.
+    routing = getattr(cv, "get_metadata_routing", None)
+    if routing is not None and "groups" not in routing().split.requests:
+        groups = None
+    splits = list(cv.split(X, y, groups))
     train, test = np.zeros((2, len(splits), n), dtype=bool)
     for split, (train_rows, test_rows) in enumerate(splits):
         train[split, train_rows] = True

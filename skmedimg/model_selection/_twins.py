@@ -18,7 +18,7 @@ from skmedimg.images import ImageArray
 
 # Frequencies along an axis, by number of axes. Finer ones are lost to JPEG and to
 # halving the size of small images; fewer do not tell organs of like shape apart.
-_FREQUENCIES = {2: 12, 3: 8}
+_FREQUENCIES = {2: 10, 3: 8}
 # Features of the first look. More dismiss more pairs at once and cost more; smooth
 # volumes need all.
 _COARSE = {2: 64, 3: 8**3}
@@ -52,6 +52,7 @@ class Twins:
     second: np.ndarray  # (m,) int
     correlation: np.ndarray  # (m,)
     change: np.ndarray  # (m,) str, what makes the second of the first
+    change_back: np.ndarray  # (m,) str, and the first of the second
     n_found: int  # pairs that there are; more than m where only the closest were kept
 
 
@@ -149,10 +150,15 @@ def find_twins(
             kept = _closest(kept, most)
     first, second, correlation, code = _closest(kept, most)
     names = np.array(_names(spectrum.ndim - 1))
+    change = code.astype(int)
     return Twins(
-        first.astype(int), second.astype(int), correlation, names[code.astype(int)],
-        n_found,
-    )  # fmt: skip
+        first=first.astype(int),
+        second=second.astype(int),
+        correlation=correlation,
+        change=names[change],
+        change_back=names[_inverses(spectrum.ndim - 1)[change]],
+        n_found=n_found,
+    )
 
 
 def _closest(pairs: np.ndarray, most: int) -> np.ndarray:
@@ -224,6 +230,16 @@ def _names(n_axes: int) -> list[str]:
     ]
 
 
+def _inverses(n_axes: int) -> np.ndarray:
+    """Number of the change that takes each change back."""
+    changes = _changes(n_axes)
+    found = []
+    for order, mirrored in changes:
+        back = tuple(order.index(axis) for axis in range(n_axes))
+        found.append(changes.index((back, tuple(mirrored[axis] for axis in back))))
+    return np.array(found + [len(changes) + number for number in found])
+
+
 def _compare(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Greatest absolute correlation over all changes, and the number of the change."""
     n_pairs, n_axes = len(first), first.ndim - 1
@@ -234,7 +250,7 @@ def _compare(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndar
     ]
     signs = np.stack(mirrors, axis=1).astype(np.float32)
     found = [
-        (first.transpose(0, *order) * second).reshape(n_pairs, -1) @ signs
+        (first.transpose(0, *order) * second).reshape(n_pairs, len(signs)) @ signs
         for order in permutations(range(1, n_axes + 1))
     ]
     correlation = np.concatenate(found, axis=1)
