@@ -153,6 +153,8 @@ def test_layouts_sizes_and_types_of_one_image():
         colour,
         smaller.astype(np.int16) * 4 - 1024,
         smaller / 255.0,
+        smaller * 1e30,
+        smaller * 1e-30,
         list(smaller),
         ImageSequence.from_array(smaller),
     ):
@@ -351,7 +353,7 @@ X = make_images(4)
         ),
         ({"X": X, "y": [0, 1]}, "inconsistent numbers"),
         ({"X": X, "groups": [0, 1]}, "groups has shape"),
-        ({"X": X, "threshold": 0}, "threshold"),
+        ({"X": X, "threshold": 1.0}, "threshold"),
         ({"X": X, "max_pairs": 0}, "max_pairs"),
         ({"X": X.reshape(4, -1)}, r"X has shape \(4, 784\): pass .*reshape"),
         ({"X": X[:0]}, "at least one image"),

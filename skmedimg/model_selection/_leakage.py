@@ -70,7 +70,7 @@ class LeakageReport:
 
 @validate_params(
     {
-        "threshold": [Interval(Real, 0, 1, closed="right")],
+        "threshold": [Interval(Real, 0, 1, closed="neither")],
         "max_pairs": [Interval(Integral, 1, None, closed="left")],
         "image_size": ["array-like", None],
         "spatial_dims": [Options(int, {2, 3}), None],
@@ -117,7 +117,7 @@ def audit_leakage(
     groups_test : array-like of shape (n_test,), default=None
         Patient of each image of X_test; None takes ``X_test.groups``.
     threshold : float, default=0.96
-        Least correlation of near-duplicates. See Notes.
+        Least correlation of near-duplicates, between 0 and 1. See Notes.
     max_pairs : int, default=100_000
         How many pairs to keep, exact ones first, then the closest.
     image_size : sequence of int, default=None
@@ -155,10 +155,10 @@ def audit_leakage(
     with n², and is seconds for 50,000 images.
 
     Among the 17 million pairs of PneumoniaMNIST, 31 are copies and correlate by .999 or
-    more; images that only look alike reach .955, and ten of them .95. Smooth masks of
+    more; eleven that only look alike reach .94, one of them .955. Smooth masks of
     organs reach .98. So look at the pairs in order, and raise `threshold` where they
-    are no copies. Copies resized to half and back, or of JPEG quality 50, were
-    all found at .96, nine in ten of quality 20 (``benchmarks/bench_leakage.py``).
+    are no copies. Copies resized to half and back, or of JPEG quality 50, were all
+    found at .96, nine in ten of quality 20 (``benchmarks/bench_leakage.py``).
     Images of fewer than about 8 × 8 pixels hold too little to tell them apart.
 
     Examples

@@ -132,9 +132,9 @@ def lr_range_test(
     where the loss falls steeply, before its least.
 
     No rate is suggested: on BreastMNIST and PneumoniaMNIST, the steepest and the lowest
-    point of 100 noisy batches moved by a factor of 1,000 between seeds. The curve shows
-    which rates are far too low, and from which on training diverges, if it does: with
-    batch normalisation and AdamW it seldom does below 1.
+    point of 100 noisy batches moved by a factor of about 1,000, or more, between seeds.
+    The curve shows which rates are far too low, and from which on training diverges, if
+    it does: with batch normalisation and AdamW it seldom does below 1.
 
     Callbacks of the estimator are not called, and `early_stopping` does not hold out
     images.

@@ -90,8 +90,12 @@ def _spectrum(chunk: np.ndarray) -> np.ndarray:
         gradient. Neighbouring pixels are alike in all images; their edges are not.
     """
     x = chunk.astype(np.float32).mean(axis=1)
-    # From zero, a constant image leaves no rounding that could pass for a structure.
-    x -= x.min(axis=tuple(range(1, x.ndim)), keepdims=True)
+    # From zero, a constant image leaves no rounding that could pass for a structure; to
+    # one, the squares of no unit leave single precision.
+    axes = tuple(range(1, x.ndim))
+    x -= x.min(axis=axes, keepdims=True)
+    high = x.max(axis=axes, keepdims=True)
+    np.divide(x, high, out=x, where=high > 0)
     count = _FREQUENCIES[x.ndim - 1]
     for _ in range(x.ndim - 1):
         # Each axis in turn is the last one, and then the first of the image.
