@@ -533,6 +533,10 @@ def test_subgroups_must_be_known_for_each_case():
         SubgroupDisplay.from_predictions(y, p, {"Sex": ["f", "m", "f"]})
     with pytest.raises(ValueError, match="subgroups contains missing"):
         SubgroupDisplay.from_predictions(y, p, [None, *"ab" * 149, "a"])
+    for names, twice in (("Overall", "b"), "Overall"), ((1, "1"), "1"):
+        site = np.array(names * 150, dtype=object)
+        with pytest.raises(ValueError, match=f"another row is called '{twice}'"):
+            SubgroupDisplay.from_predictions(y, p, site)
 
 
 def test_forest_of_nothing_but_small_subgroups(ax):
