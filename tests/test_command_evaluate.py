@@ -116,6 +116,15 @@ def test_threshold_of_other_patients(table, tmp_path, capsys):
     assert "Choose it on other patients, --threshold-from" in captured.err
 
 
+def test_rows_to_choose_the_threshold_on_are_joined_by_unit(table, tmp_path, capsys):
+    tuning = make_table(1, first_patient=500)
+    tuning.to_csv(tmp_path / "tuning.csv", index=False)
+    options = {"target_sensitivity": 0.8, "patient": "id", "unit": "id"}
+    assert main(words(table, **options, threshold_from=tmp_path / "tuning.csv")) == 0
+    n_positive = (tuning.label == "malignant").sum() // 2
+    assert f"80 other cases, {n_positive} of them" in capsys.readouterr().out
+
+
 def test_several_classes_and_several_labels(tmp_path, capsys):
     rng = np.random.default_rng(0)
     y = np.repeat(["a", "b", "c"], 40)

@@ -272,6 +272,37 @@ def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
         )
 
 
+def test_images_to_choose_the_threshold_on_are_joined_as_those_evaluated(predictions):
+    other = make_predictions(1)
+    patients = other["patient"] + 1000
+    tuning = aggregate_by_unit(
+        other["y"], other["score"], patients, method="max", label="any"
+    )
+    expected = threshold_at_sensitivity(tuning.y, tuning.proba, 0.8)
+    one_a_patient = {
+        "unit": predictions["patient"],
+        "aggregate": "max",
+        "label": "any",
+        "target_sensitivity": 0.8,
+    }
+    images = other["y"], other["score"], patients
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = report_of(
+            predictions, **one_a_patient, threshold_from=(*images, patients)
+        )
+    assert f"Threshold {expected:.4g}, the largest" in report.summary[2]
+    with pytest.warns(UserWarning, match="240 rows of 60 patients.*Pass their units"):
+        report_of(predictions, **one_a_patient, threshold_from=images)
+    with pytest.raises(ValueError, match="has units, but the cases evaluated are im"):
+        report_of(
+            predictions,
+            unit=None,
+            target_sensitivity=0.8,
+            threshold_from=(*images, patients),
+        )
+
+
 def test_another_threshold_than_the_estimators_is_said():
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 40)
@@ -284,6 +315,23 @@ def test_another_threshold_than_the_estimators_is_said():
     assert not any(said in text for text in same.warnings)
     called = same.to_frame().set_index("metric").value["Accuracy"]
     assert called == pytest.approx(tuned.score(X, y))
+
+
+@pytest.mark.parametrize("promised", [True, False])
+def test_only_a_threshold_of_probability_is_the_estimators(promised):
+    uncertainty = pytest.importorskip("skmedimg.uncertainty")
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 200)
+    X = rng.normal(size=(400, 2)) + y[:, None]
+    if promised:
+        clf = uncertainty.SensitivityThresholdClassifier(
+            LogisticRegression(), sensitivity=0.8, random_state=0
+        )
+    else:
+        clf = uncertainty.SelectiveClassifier(LogisticRegression(), random_state=0)
+    clf.fit(X, y)
+    said = any("The estimator decides at" in t for t in evaluate(clf, X, y).warnings)
+    assert said == promised
 
 
 def test_unknown_patients_and_images_of_one_patient_are_said(predictions):

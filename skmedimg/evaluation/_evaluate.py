@@ -96,8 +96,9 @@ def evaluate(
     target_sensitivity : float, default=None
         Sensitivity to choose the threshold by, in place of `threshold`.
     threshold_from : tuple of array-like, default=None
-        (y, probabilities) or (y, probabilities, groups) of other cases to choose the
-        threshold on, a row a case of the same unit. None chooses it on the cases
+        (y, probabilities), (y, probabilities, groups) or (y, probabilities, groups,
+        unit) of other images to choose the threshold on. Without their `unit`, rows
+        count as what is scored, joined already. None chooses it on the cases
         evaluated, and the report says so.
     prevalence : float, default=None
         That predictive values and net benefit refer to; None takes that of the cases.
@@ -182,7 +183,7 @@ def evaluate(
         image_labels=reader.y,
         settings=Settings(level, n_bootstrap, _seed(random_state), prevalence),
         threshold=choose_threshold(
-            cases, threshold, target_sensitivity, threshold_from, pos_label
+            cases, threshold, target_sensitivity, threshold_from, reader
         ),
         estimator=estimator,
         known=known_from_training(estimator, X, reader.groups),
@@ -254,7 +255,7 @@ def _partitions(
     if baseline is not None:
         found["Training"] = np.asarray(baseline[1]).ravel(), groups_of(baseline[0])
     if threshold_from is not None:
-        y, _, *groups = threshold_from
-        patients = np.asarray(groups[0]) if groups else None
+        y, _, groups = (*threshold_from, None)[:3]
+        patients = None if groups is None else np.asarray(groups)
         found["Tuning of the threshold"] = np.asarray(y), patients
     return found

@@ -8,6 +8,14 @@ import numpy as np
 from skmedimg.evaluation._cases import Cases
 from skmedimg.metrics._units import what_counts_tell
 
+# Where estimators keep the threshold they decide at. The name alone does not tell: that
+# of SelectiveClassifier is one of confidence.
+_OWN_THRESHOLD = {
+    "FixedThresholdClassifier": "threshold",
+    "SensitivityThresholdClassifier": "threshold_",
+    "TunedThresholdClassifierCV": "best_threshold_",
+}
+
 
 class Known(NamedTuple):
     """What an estimator recognises of the images it is evaluated on.
@@ -166,7 +174,7 @@ def distortions(estimator: Any) -> tuple[str, ...]:
 
 def say_threshold(estimator: Any, threshold: float) -> Iterator[str]:
     """A sentence where the estimator itself decides at another threshold."""
-    own = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", None))
+    own = getattr(estimator, _OWN_THRESHOLD.get(type(estimator).__name__, ""), None)
     if isinstance(own, float) and not np.isclose(own, threshold):
         yield (
             f"The estimator decides at {own:.4g}, this report at {threshold:.4g}: pass "
