@@ -378,6 +378,29 @@ def test_training_images_and_patients_are_said(images, tiny):
 
 
 @few_images
+@pytest.mark.parametrize("around", ["calibrated", "folds", "ensemble", "sets"])
+def test_training_images_are_found_below_what_wraps_a_network(images, tiny, around):
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    from skmedimg.uncertainty import ConformalClassifier, DeepEnsembleClassifier
+
+    X, y = images
+    clf = {
+        "calibrated": CalibratedClassifierCV(
+            FrozenEstimator(tiny().fit(X[:20], y[:20]))
+        ),
+        "folds": CalibratedClassifierCV(tiny(), cv=2),
+        "ensemble": DeepEnsembleClassifier(tiny(), n_members=2, random_state=0),
+        "sets": ConformalClassifier(tiny(), alpha=0.3, random_state=0),
+    }[around]
+    n_known = {"calibrated": 10, "sets": 15}.get(around, 20)
+    clf.fit(X[10:30], y[10:30])
+    with pytest.warns(UserWarning, match=f"trained on {n_known} of the 30 images"):
+        evaluate(clf, X[10:], y[10:], n_bootstrap=100)
+
+
+@few_images
 @pytest.mark.parametrize(
     ("params", "named"),
     [

@@ -49,29 +49,43 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Known
         Nothing where only probabilities are evaluated.
     """
-    images, n_patients = None, None
-    last, X = _last_step(estimator, X)
-    if hasattr(last, "known_images"):
-        images = np.asarray(last.known_images(X), dtype=bool)
-    if hasattr(last, "known_patients") and groups is not None:
-        n_patients = int(last.known_patients(np.unique(groups)).sum())
-    return Known(images, n_patients)
+    images, patients = [], []
+    names = None if groups is None else np.unique(groups)
+    for fitted, seen in _fitted_on_images(estimator, X):
+        if hasattr(fitted, "known_images"):
+            images.append(np.asarray(fitted.known_images(seen), dtype=bool))
+        if hasattr(fitted, "known_patients") and names is not None:
+            patients.append(np.asarray(fitted.known_patients(names), dtype=bool))
+    return Known(
+        np.any(images, axis=0) if images else None,
+        int(np.any(patients, axis=0).sum()) if patients else None,
+    )
 
 
-def _last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """What was fitted on images, below pipelines, searches and frozen estimators."""
-    while True:
-        if hasattr(estimator, "steps"):
-            X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-            estimator = estimator.steps[-1][1]
-            continue
-        inner = getattr(estimator, "best_estimator_", None)
-        inner = getattr(estimator, "estimator_", None) if inner is None else inner
-        if inner is None and type(estimator).__name__ == "FrozenEstimator":
-            inner = estimator.estimator
-        if inner is None:
-            return estimator, X
-        estimator = inner
+def _fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
+    """What lies below pipelines, searches and ensembles, with the images given to it."""
+    if hasattr(estimator, "steps"):
+        X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+        yield from _fitted_on_images(estimator.steps[-1][1], X)
+        return
+    inner = _inner(estimator)
+    if not inner:
+        yield estimator, X
+    for each in inner:
+        yield from _fitted_on_images(each, X)
+
+
+def _inner(estimator: Any) -> list[Any]:
+    """The fitted estimators that one is made of."""
+    for name in ("best_estimator_", "estimator_"):
+        if getattr(estimator, name, None) is not None:
+            return [getattr(estimator, name)]
+    if type(estimator).__name__ == "FrozenEstimator":
+        return [estimator.estimator]
+    if hasattr(estimator, "calibrated_classifiers_"):
+        return [each.estimator for each in estimator.calibrated_classifiers_]
+    members = getattr(estimator, "estimators_", None)
+    return members if isinstance(members, list) else []
 
 
 def say_known(known: Known, n_images: int) -> Iterator[str]:
