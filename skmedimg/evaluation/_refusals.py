@@ -63,7 +63,7 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
 
 
 def _fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
-    """What lies below pipelines, searches and ensembles, with the images given to it."""
+    """What lies below pipelines, searches and ensembles, with the images it gets."""
     if hasattr(estimator, "steps"):
         X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
         yield from _fitted_on_images(estimator.steps[-1][1], X)
