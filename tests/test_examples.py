@@ -24,3 +24,25 @@ def test_contrast_ct(data_file, tiny, monkeypatch, tmp_path):
     figure = example["plot"](scores, data, headers)
     figure.savefig(tmp_path / "figure.png")
     example["plt"].close(figure)
+
+
+def test_report(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    example = runpy.run_path(str(EXAMPLES / "evaluation" / "plot_report.py"))
+    sets = example["load"](n_patients=280, image_size=16)
+    patients = [set(part[2].tolist()) for part in sets]
+    assert [len(part) for part in patients] == [140, 70, 70]
+    assert len(set.union(*patients)) == 280
+    clf = tiny(max_epochs=3).fit(*sets[0][:2])
+    found, cases = example["areas"](clf, *sets[2])
+    assert len(cases.y) == 70
+    naive, clustered, _ = found.values()
+    # Images of one patient are alike: an interval over them is too narrow.
+    assert clustered.low < naive.low < naive.high < clustered.high
+    report = example["report_on"](clf, sets, n_bootstrap=100)
+    assert report.warnings == ()
+    assert "on 70 other cases" in report.summary[2]
+    report.to_html(tmp_path / "report.html")
+    figure = example["plot"](cases)
+    figure.savefig(tmp_path / "figure.png")
+    example["plt"].close(figure)
