@@ -48,7 +48,7 @@ ALPHA, TARGET = 0.1, 0.95
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--keep", type=Path, help="file of the fitted networks")
     args = parser.parse_args()

@@ -551,7 +551,7 @@ def shown(part: Any) -> str | None:
 
 def auto_epochs(n_images: int) -> int:
     """Epochs by the number of distinct images: few images are seen more often."""
-    return int(np.clip(round(1500 / math.sqrt(n_images)), 5, 100))
+    return int(np.clip(round(2800 / n_images**0.6), 5, 100))
 
 
 def auto_batch_size(n_images: int) -> int:

@@ -76,7 +76,9 @@ class ConformalClassifier(HeldOutClassifier):
     p-value [3]_, hence the factor; as a rule coverage is close to 1 - `alpha`.
 
     All this holds for new patients like those of fit. On those of another hospital,
-    scanner or prevalence nothing is promised.
+    scanner or prevalence nothing is promised: sets per class that held the truth of
+    90 % of the held-out healthy children in PneumoniaMNIST's training set held that of
+    54 % in its official test set (``benchmarks/bench_uncertainty.py``).
 
     References
     ----------

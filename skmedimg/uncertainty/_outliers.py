@@ -67,8 +67,10 @@ class EmbeddingOutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     outlier a test at level `false_alarm_rate` [3]_. With groups, a patient's score is
     that of its most unusual image: images of one patient are not exchangeable.
 
-    A network sees what separates its classes. What it has learnt to ignore, it does not
-    report: compare with `PixelStatistics`.
+    A network sees what separates its classes, and does not report what it has learnt to
+    ignore: compare with `PixelStatistics`. On PneumoniaMNIST these found more of the
+    inverted (100 to 74 %), turned by 90° (99 to 44 %) and noisy radiographs (46 to
+    29 %), and neither found cropped ones (``benchmarks/bench_uncertainty.py``).
 
     References
     ----------
