@@ -247,6 +247,18 @@ def test_threshold_tuned_on_what_is_evaluated_is_said(predictions):
         )
 
 
+def test_labels_in_place_of_probabilities_are_said():
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    predicted = np.where(rng.random(80) < 0.2, 1 - y, y)
+    with (
+        pytest.warns(UserWarning, match="as predicted labels are"),
+        pytest.warns(UserWarning, match="exactly 0 or 1"),
+    ):
+        report = evaluate(predicted, y=y, n_bootstrap=100)
+    assert any("Pass predict_proba" in text for text in report.warnings)
+
+
 def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
     other = make_predictions(1)
     tuning = aggregate_by_unit(
@@ -457,7 +469,8 @@ def test_prior_correction_undoes_balanced_weights():
     ("params", "match"),
     [
         ({"y": [1] * 40}, "one class only"),
-        ({"y": None}, "y is None"),
+        ({"X": np.arange(40) % 2, "y": None}, r"y is None.*evaluate\(proba, y=y\)"),
+        ({"estimator_or_proba": ["a", "b"] * 20}, "holds text such as 'a'"),
         ({"y": ["a", "b"] * 20}, "pos_label"),
         ({"estimator_or_proba": np.linspace(-3, 3, 40)}, "outside 0 to 1"),
         ({"estimator_or_proba": np.full(40, np.nan)}, "missing or outside"),

@@ -26,6 +26,7 @@ def test_contrast_ct(data_file, tiny, monkeypatch, tmp_path):
     example["plt"].close(figure)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 def test_report(tiny, monkeypatch, tmp_path):
     monkeypatch.setenv("MPLBACKEND", "agg")
     example = runpy.run_path(str(EXAMPLES / "evaluation" / "plot_report.py"))

@@ -274,7 +274,14 @@ def probabilities(source: Any, X: Any) -> tuple[np.ndarray, Any]:
                 "has one, for example in sklearn.calibration.CalibratedClassifierCV, "
                 "or the probabilities."
             )
-        return np.asarray(source), None
+        proba = np.asarray(source)
+        text = [str(value) for value in proba.flat if isinstance(value, str)]
+        if text:
+            raise ValueError(
+                f"estimator_or_proba holds text such as {text[0]!r}: pass "
+                "probabilities, predict_proba(X), not labels."
+            )
+        return proba, None
     check_is_fitted(source)
     if X is None:
         raise ValueError("X is None: an estimator needs images, X=, to be evaluated.")
@@ -335,7 +342,10 @@ def _check_constant(table: "pd.DataFrame", unit: np.ndarray) -> None:
 
 def _as_labels(y: Any) -> np.ndarray:
     if y is None:
-        raise ValueError("y is None: an evaluation needs the true labels, y=.")
+        raise ValueError(
+            "y is None: an evaluation needs the true labels. The second argument is X: "
+            "with probabilities write evaluate(proba, y=y)."
+        )
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

@@ -133,6 +133,15 @@ def overlap_text(known: Known) -> str | None:
     return f"In the training data: {', '.join(parts)}"
 
 
+def say_labels(cases: Cases) -> Iterator[str]:
+    """A sentence where labels seem to stand for probabilities."""
+    if np.isin(cases.score, [0, 1]).all():
+        yield (
+            "All probabilities are 0 or 1, as predicted labels are: the AUC is that of "
+            "one threshold, and calibration is none. Pass predict_proba(X)."
+        )
+
+
 def say_units(cases: Cases) -> Iterator[str]:
     """Sentences about what is scored and what is taken as independent."""
     told = None
