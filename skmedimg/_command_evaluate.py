@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skmedimg._command_output import check_writable, written
+from skmedimg._command_words import in_options
 from skmedimg.datasets._lookup import check_columns
 from skmedimg.datasets._tables import numbers_or_text, read_as_written
 from skmedimg.evaluation import EvaluationReport, evaluate
@@ -63,7 +64,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         label=arguments.label,
         random_state=arguments.seed,
     )
-    print(report)
+    print(in_options(str(report)))
     _write(report, arguments)
     return 0
 

@@ -113,7 +113,9 @@ def test_threshold_of_other_patients(table, tmp_path, capsys):
     assert captured.err == ""
     assert main(words(table, **options)) == 0
     captured = capsys.readouterr()
-    assert "Choose it on other patients, --threshold-from" in captured.err
+    for text in (captured.err, captured.out):
+        assert "Choose it on other patients, --threshold-from." in text
+    assert "Pass --unit to score lesions" in captured.out
 
 
 def test_rows_to_choose_the_threshold_on_are_joined_by_unit(table, tmp_path, capsys):

@@ -259,6 +259,17 @@ def test_labels_in_place_of_probabilities_are_said():
     assert any("Pass predict_proba" in text for text in report.warnings)
 
 
+def test_probabilities_of_the_other_class_are_said(predictions):
+    with pytest.warns(
+        UserWarning, match=r"below one half.*probabilities of 1, and pos"
+    ):
+        report_of(predictions, pos_label=0)
+    right = predictions | {"score": 1 - predictions["score"]}
+    assert not any(
+        "below one half" in t for t in report_of(right, pos_label=0).warnings
+    )
+
+
 def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
     other = make_predictions(1)
     tuning = aggregate_by_unit(

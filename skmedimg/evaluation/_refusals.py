@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skmedimg.evaluation._cases import Cases
+from skmedimg.metrics import roc_auc_ci
 from skmedimg.metrics._units import what_counts_tell
 
 # Where estimators keep the threshold they decide at. The name alone does not tell: that
@@ -139,6 +140,20 @@ def say_labels(cases: Cases) -> Iterator[str]:
         yield (
             "All probabilities are 0 or 1, as predicted labels are: the AUC is that of "
             "one threshold, and calibration is none. Pass predict_proba(X)."
+        )
+
+
+def say_reversed(cases: Cases) -> Iterator[str]:
+    """A sentence where the probabilities rank the classes the wrong way round."""
+    if cases.kind != "binary":
+        return
+    auc, low, high = roc_auc_ci(cases.y, cases.score, groups=cases.groups)
+    if high < 0.5:
+        yield (
+            f"The AUC is {auc:.2f} ({low:.2f} to {high:.2f}), below one half: these "
+            f"seem to be probabilities of {cases.class_names[0]}, and positive is "
+            f"{cases.class_names[1]}. Check pos_label, and which column of "
+            "predict_proba was taken."
         )
 
 

@@ -13,6 +13,7 @@ from skmedimg.evaluation._refusals import (
     say_distortions,
     say_known,
     say_labels,
+    say_reversed,
     say_shared,
     say_threshold,
     say_units,
@@ -82,7 +83,7 @@ class Study:
     def severe(self) -> list[str]:
         """What makes the figures wrong for what they will be read as."""
         texts = [*say_known(self.known, len(self.image_labels))]
-        texts += say_labels(self.cases)
+        texts += [*say_labels(self.cases), *say_reversed(self.cases)]
         if self.threshold.warning is not None:
             texts.append(self.threshold.warning)
         return [*texts, *say_shared(self.partitions, self.cases.groups)]
