@@ -87,6 +87,7 @@ def test_the_headline_is_per_unit_and_its_intervals_by_patient(predictions):
     assert report.headline[0].metric == "AUC"
 
 
+@pytest.mark.filterwarnings("ignore:The AUC is .*, below one half")
 def test_positive_class_is_named_and_flipping_it_flips_the_numbers(predictions):
     names = {0: "malignant", 1: "benign"}
     benign = report_of(predictions, class_names=names)
