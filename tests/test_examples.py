@@ -1,11 +1,13 @@
-"""What the examples compute, with tiny settings."""
+"""What the examples compute, with tiny settings; and a page whose code is to run."""
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.data
@@ -47,3 +49,17 @@ def test_report(tiny, monkeypatch, tmp_path):
     figure = example["plot"](cases)
     figure.savefig(tmp_path / "figure.png")
     example["plt"].close(figure)
+
+
+@pytest.mark.slow
+def test_page_on_evaluation(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)  # one after the other, as a reader would
+    assert "lesion" in names["report"].methods_text()
+    assert (tmp_path / "report.html").exists()
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.close("all")
