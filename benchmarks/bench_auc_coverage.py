@@ -1,6 +1,6 @@
 """How often do 95 % intervals of the area under the ROC curve hold the true area?
 
-    python benchmarks/bench_auc_coverage.py                # about ten minutes, one core
+    python benchmarks/bench_auc_coverage.py                # some ten minutes of a core
     python benchmarks/bench_auc_coverage.py --studies 200  # a quick look
 
 Scores are normal in either class, equally spread. Each cell is so many simulated

@@ -29,7 +29,7 @@ from scipy.special import ndtri
 from sklearn.metrics import roc_auc_score
 
 from skmedimg import CNNImageClassifier
-from skmedimg.metrics._auc import _delong_components
+from skmedimg.metrics._auc import delong_components
 
 REFERENCE = Path(__file__).parents[2] / "shared/reference/medmnist_v2.csv"
 PARTS = ("train", "val", "test")
@@ -191,7 +191,8 @@ def gain_on(ours, theirs):
     case, seed_variance = [], 0.0
     for side in (ours, theirs):
         proba = np.array([run["proba"][:, 1] for run in side])
-        case.append([_delong_components(y, proba).mean(0), right(y, proba).mean(0)])
+        ranked = np.mean([delong_components(y, column) for column in proba], axis=0)
+        case.append([ranked, right(y, proba).mean(0)])
         values = np.array([medmnist_scores(run["y"], run["proba"]) for run in side])
         if len(side) > 1:
             seed_variance = seed_variance + values.var(0, ddof=1) / len(side)

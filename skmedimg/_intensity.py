@@ -95,7 +95,7 @@ def _measure_chunk(chunk: np.ndarray, spec: ImageSpec) -> dict[str, np.ndarray]:
         tails = tails_of(chunk) if wanted and finite else np.zeros((n, 2))
         squares = np.square(rows, out=rows).sum(-1)
     return {
-        "digest": np.array([_digest(image) for image in chunk]).reshape(n, 2),
+        "digest": np.array([digest_of(image) for image in chunk]).reshape(n, 2),
         "low": low,
         "high": high,
         "tails": tails,
@@ -104,7 +104,8 @@ def _measure_chunk(chunk: np.ndarray, spec: ImageSpec) -> dict[str, np.ndarray]:
     }
 
 
-def _digest(image: np.ndarray) -> np.ndarray:
+def digest_of(image: np.ndarray) -> np.ndarray:
+    """Content hash of one image, as two numbers."""
     hashed = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
     return np.frombuffer(hashed, dtype="<u8")
 

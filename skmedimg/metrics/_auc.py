@@ -98,7 +98,11 @@ def roc_auc_ci(
     With `groups` the sample sizes are numbers of clusters, which errs on the wide side.
 
     Close to 0 and 1 a few discordant pairs decide the variance, and intervals built on
-    it tend to be too narrow.
+    it tend to be too narrow. In simulations of normal scores, 95 % intervals of areas
+    of .6 to .95 covered 94 to 96 % where the smaller class had at least 60 cases and 92
+    to 100 % where it had fewer; of an area of .99 as little as 86 %. With 30 patients
+    of 1 to 30 images, strongly dependent, and an area of .95 it was 90 %
+    (``benchmarks/bench_auc_coverage.py``).
 
     References
     ----------

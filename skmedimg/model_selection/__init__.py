@@ -1,4 +1,4 @@
-"""Splitters by patient, by site and by time that keep patients apart.
+"""Splitters that keep patients apart, and what looks after a split and a search.
 
 Where the images know their patients (`skmedimg.io.ImageSequence`), nothing else needs
 to be said; elsewhere each takes them as `groups`.
@@ -8,8 +8,27 @@ to be said; elsewhere each takes them as `groups`.
 TemporalSplit(times=<4 images>, test_from=2021, n_splits=None)
 """
 
+from skmedimg.model_selection._grouped import (
+    MultilabelStratifiedGroupKFold,
+    group_train_test_split,
+)
+from skmedimg.model_selection._leakage import LeakageReport, audit_leakage
 from skmedimg.model_selection._patients import PatientKFold
+from skmedimg.model_selection._range_test import (
+    LearningRateRangeDisplay,
+    lr_range_test,
+)
 from skmedimg.model_selection._sites import SiteKFold
 from skmedimg.model_selection._times import TemporalSplit
 
-__all__ = ["PatientKFold", "SiteKFold", "TemporalSplit"]
+__all__ = [
+    "LeakageReport",
+    "LearningRateRangeDisplay",
+    "MultilabelStratifiedGroupKFold",
+    "PatientKFold",
+    "SiteKFold",
+    "TemporalSplit",
+    "audit_leakage",
+    "group_train_test_split",
+    "lr_range_test",
+]

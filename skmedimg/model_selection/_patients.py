@@ -29,6 +29,7 @@ class PatientKFold(StratifiedGroupKFold):
 
     See Also
     --------
+    MultilabelStratifiedGroupKFold : The same for several labels an image.
     SiteKFold : Test on sites that training has not seen.
     TemporalSplit : Test on later images than those of training.
     sklearn.model_selection.StratifiedGroupKFold : The same for explicit groups.
@@ -90,7 +91,7 @@ class PatientKFold(StratifiedGroupKFold):
             )
         # Numbered as they appear: scikit-learn goes by their order, and that of
         # pseudonyms is another with every key.
-        return super().split(X, _one_label(y), pd.factorize(patients)[0])
+        return super().split(X, one_label(y), pd.factorize(patients)[0])
 
 
 def patients_of(X: Any, groups: Any, n: int) -> np.ndarray | None:
@@ -100,7 +101,7 @@ def patients_of(X: Any, groups: Any, n: int) -> np.ndarray | None:
     return None if groups is None else one_per_image("groups", groups, "patient", n)
 
 
-def _one_label(y: Any) -> Any:
+def one_label(y: Any) -> Any:
     """Indicators of several labels as their combinations; NaN is a value of its own."""
     if np.ndim(y) != 2 or np.shape(y)[1] < 2:
         return y
