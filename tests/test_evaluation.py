@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.model_selection import KFold, TunedThresholdClassifierCV
@@ -23,6 +25,7 @@ from skmedimg.metrics import (
     sensitivity_ci,
     threshold_at_sensitivity,
 )
+from skmedimg.uncertainty import DeepEnsembleClassifier
 
 # Ten images are easily ranked without a mistake; bootstrap and calibration say so.
 few_images = pytest.mark.filterwarnings(
@@ -327,6 +330,27 @@ def test_training_images_and_patients_are_said(images, tiny):
     assert "Training history" in titles
     with pytest.warns(UserWarning, match="trained on 30 of the 30 images"):
         evaluate(make_pipeline(clf), X[:30], y[:30])
+
+
+@few_images
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda clf: CalibratedClassifierCV(FrozenEstimator(clf), cv=2),
+        lambda clf: CalibratedClassifierCV(make_pipeline(clf), cv=2),
+        lambda clf: VotingClassifier([("a", make_pipeline(clf))], voting="soft"),
+        lambda clf: DeepEnsembleClassifier(clf, n_members=2),
+    ],
+)
+def test_training_images_are_found_within_calibrations_and_ensembles(
+    images, tiny, around
+):
+    X, y = images
+    patients = np.arange(40) // 2
+    clf = tiny().fit(X[:30], y[:30], groups=patients[:30])
+    whole = around(clf).fit(X[:30], y[:30])
+    with pytest.warns(UserWarning, match="trained on 30 of the 40 images"):
+        evaluate(whole, X, y)
 
 
 @few_images

@@ -30,7 +30,8 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Parameters
     ----------
     estimator : object
-        What is evaluated; a pipeline passes its images on to its last step.
+        What is evaluated; a pipeline passes its images on to its last step, and what
+        any member of an ensemble knows is known.
     X : array-like of n images
         Images of the evaluation.
     groups : ndarray of shape (n,) or None
@@ -41,29 +42,48 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Known
         Nothing where only probabilities are evaluated.
     """
-    images, n_patients = None, None
-    last, X = _last_step(estimator, X)
-    if hasattr(last, "known_images"):
-        images = np.asarray(last.known_images(X), dtype=bool)
-    if hasattr(last, "known_patients") and groups is not None:
-        n_patients = int(last.known_patients(np.unique(groups)).sum())
-    return Known(images, n_patients)
+    found = list(_fitted_on_images(estimator, X))
+    images = [np.asarray(one.known_images(X), dtype=bool) for one, X in found]
+    patients = []
+    if groups is not None:
+        distinct = np.unique(groups)
+        patients = [
+            np.asarray(one.known_patients(distinct), dtype=bool)
+            for one, _ in found
+            if hasattr(one, "known_patients")
+        ]
+    return Known(
+        np.any(images, axis=0) if images else None,
+        int(np.any(patients, axis=0).sum()) if patients else None,
+    )
 
 
-def _last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """What was fitted on images, below pipelines, searches and frozen estimators."""
-    while True:
-        if hasattr(estimator, "steps"):
-            X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-            estimator = estimator.steps[-1][1]
-            continue
-        inner = getattr(estimator, "best_estimator_", None)
-        inner = getattr(estimator, "estimator_", None) if inner is None else inner
-        if inner is None and type(estimator).__name__ == "FrozenEstimator":
-            inner = estimator.estimator
-        if inner is None:
-            return estimator, X
-        estimator = inner
+def _fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
+    """Classifiers that know their training images, with the images each is given."""
+    if hasattr(estimator, "known_images"):
+        yield estimator, X
+        return
+    if hasattr(estimator, "steps"):
+        X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+    for inner in _fitted_within(estimator):
+        yield from _fitted_on_images(inner, X)
+
+
+def _fitted_within(estimator: Any) -> list[Any]:
+    """Fitted parts of pipelines, searches, calibrations and ensembles."""
+    if hasattr(estimator, "steps"):
+        return [estimator.steps[-1][1]]
+    if type(estimator).__name__ == "FrozenEstimator":
+        return [estimator.estimator]
+    for name in ("best_estimator_", "estimator_"):
+        if getattr(estimator, name, None) is not None:
+            return [getattr(estimator, name)]
+    calibrated = getattr(estimator, "calibrated_classifiers_", None)
+    if calibrated is not None:
+        return [one.estimator for one in calibrated]
+    members = getattr(estimator, "estimators_", [])
+    # NumPy would take a pipeline in a list for a row of steps; trees come as an array.
+    return list(members.ravel() if isinstance(members, np.ndarray) else members)
 
 
 def say_known(known: Known, n_images: int) -> Iterator[str]:
