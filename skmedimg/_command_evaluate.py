@@ -154,8 +154,8 @@ def _tuning(arguments: argparse.Namespace) -> tuple | None:
         return None
     frame, decimal = _read(arguments.threshold_from, arguments)
     y, proba, kept = _labels_and_scores(frame, decimal, arguments)
-    patients = _column(frame[kept], arguments.patient)
-    return (y, proba) if patients is None else (y, proba, patients)
+    own = frame[kept]
+    return y, proba, _column(own, arguments.patient), _column(own, arguments.unit)
 
 
 def _compared(

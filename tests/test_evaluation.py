@@ -131,6 +131,23 @@ def test_predictive_values_are_at_the_prevalence_asked_for(predictions):
     assert rows["PPV at prevalence 0.02"] == pytest.approx(true / (true + false))
 
 
+@few_images
+@pytest.mark.filterwarnings("ignore:the number of images predicts")
+@pytest.mark.parametrize("method", ["mean", "noisy-or"])
+def test_the_prevalence_is_that_of_the_cases(method):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3 == 0
+    unit = np.repeat(np.arange(60), np.where(y, 3, 2))
+    # The first image of a lesion has the probability, the others none.
+    score = np.where(np.diff(unit, prepend=-1) > 0, rng.random(len(unit)), 0)
+    report = evaluate(
+        score, y=y[unit].astype(int), unit=unit, aggregate=method, n_bootstrap=50
+    )
+    guessed = figures(report, "Prevalence").value
+    assert guessed["AUC"] == 0.5
+    assert guessed["Brier score"] == pytest.approx(y.mean() * (1 - y.mean()))
+
+
 def test_every_report_has_a_baseline(predictions):
     n = len(predictions["y"])
     assert figures(report_of(predictions), "Prevalence").value["AUC"] == 0.5
@@ -272,6 +289,69 @@ def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
             predictions,
             target_sensitivity=0.8,
             threshold_from=(tuning.y, tuning.proba, tuning.groups - 1000),
+        )
+
+
+def test_columns_of_threshold_from_are_those_of_the_cases():
+    data, other = make_predictions(0), make_predictions(1)
+    found = []
+    for classes in (["well", "sick"], ["sick", "well"]):
+        y, tuned_y = (np.where(d["y"], "sick", "well") for d in (data, other))
+        score, tuned = (
+            np.column_stack([1 - d["score"], d["score"]])[
+                :, :: 1 - 2 * classes.index("well")
+            ]
+            for d in (data, other)
+        )
+        report = evaluate(
+            score,
+            y=y,
+            pos_label="sick",
+            classes=classes,
+            target_sensitivity=0.8,
+            threshold_from=(tuned_y, tuned),
+            n_bootstrap=50,
+        )
+        found.append((report.summary[2], *bounds(report, "Sensitivity")))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("method", ["mean", "max"])
+def test_images_of_threshold_from_are_joined_as_those_of_the_cases(method):
+    data, other = make_predictions(0), make_predictions(1, n_patients=100)
+    units = aggregate_by_unit(
+        other["y"],
+        other["score"],
+        other["lesion"],
+        method=method,
+        groups=other["patient"],
+    )
+    tuned = [
+        report_of(
+            data,
+            aggregate=method,
+            target_sensitivity=0.8,
+            threshold_from=threshold_from,
+        )
+        for threshold_from in (
+            (other["y"], other["score"], other["patient"] + 500, other["lesion"]),
+            (units.y, units.proba, units.groups + 500),
+        )
+    ]
+    assert tuned[0].summary[2] == tuned[1].summary[2]
+    assert bounds(tuned[0], "Sensitivity") == bounds(tuned[1], "Sensitivity")
+
+
+def test_cases_evaluated_are_known_again_in_another_order(predictions):
+    order = np.random.default_rng(0).permutation(len(predictions["y"]))
+    again = predictions["y"][order], predictions["score"][order]
+    with pytest.warns(UserWarning, match="threshold_from are those evaluated"):
+        evaluate(
+            predictions["score"],
+            y=predictions["y"],
+            target_sensitivity=0.5,
+            threshold_from=again,
+            n_bootstrap=50,
         )
 
 
@@ -418,8 +498,10 @@ def test_prior_correction_undoes_balanced_weights():
         ({"estimator_or_proba": KFold()}, None),
         ({"threshold_from": ([0, 1], [0.1, 0.9])}, "needs target_sensitivity"),
         ({"target_sensitivity": 0.9, "threshold_from": [[0, 1]]}, "has 1 parts"),
+        ({"target_sensitivity": 0.9, "threshold_from": [[0]] * 5}, "has 5 parts"),
         ({"unit": np.arange(39)}, "unit has shape"),
         ({"subgroups": {"site": ["a"]}}, "site.*40 images"),
+        ({"compare_with": {"Prevalence": np.full(40, 0.5)}}, "another name"),
         ({"baseline": (np.ones((4, 2)), [0, 1, 0, 1])}, "pass those evaluated as X="),
         ({"threshold": 5}, "threshold"),
         ({"level": 95}, "level"),

@@ -166,6 +166,26 @@ class CaseReader:
         (negative,) = (label for label in found if label != positive)
         return negative, positive
 
+    def of_others(self, y: Any, groups: Any, unit: Any) -> "CaseReader":
+        """What reads other images of the same question.
+
+        Parameters
+        ----------
+        y : array-like of shape (m,)
+            Their labels.
+        groups, unit : array-like of shape (m,) or None
+            Their patients and units.
+
+        Returns
+        -------
+        CaseReader
+            With the same positive class, order of columns, and way to join images.
+        """
+        return CaseReader(
+            None, y, pos_label=self.labels[-1], classes=self._classes, unit=unit,
+            groups=groups, aggregate=self._aggregate, label=self._label,
+        )  # fmt: skip
+
     def read(
         self,
         proba: np.ndarray,

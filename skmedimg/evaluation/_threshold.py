@@ -27,7 +27,7 @@ def choose_threshold(
     threshold: float,
     target_sensitivity: float | None,
     threshold_from: Sequence[Any] | None,
-    pos_label: Any,
+    reader: CaseReader,
 ) -> Threshold:
     """The threshold given, or that of a target sensitivity.
 
@@ -35,8 +35,10 @@ def choose_threshold(
     ----------
     cases : Cases
         Of the model.
-    threshold, target_sensitivity, threshold_from, pos_label : object
+    threshold, target_sensitivity, threshold_from : object
         As in `skmedimg.evaluation.evaluate`.
+    reader : CaseReader
+        What has read the cases.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def choose_threshold(
             "reached by construction, and the specificity is too good. Choose it on "
             "other patients, threshold_from=(y, probabilities).",
         )
-    tuning = _tuning_cases(threshold_from, pos_label, cases)
+    tuning = _tuning_cases(threshold_from, reader)
     found = threshold_at_sensitivity(
         tuning.y.astype(int), tuning.score, target_sensitivity, groups=tuning.groups
     )
@@ -84,25 +86,27 @@ def choose_threshold(
     )
 
 
-def _tuning_cases(threshold_from: Sequence[Any], pos_label: Any, cases: Cases) -> Cases:
-    if len(threshold_from) not in (2, 3):
+def _tuning_cases(threshold_from: Sequence[Any], reader: CaseReader) -> Cases:
+    if len(threshold_from) not in (2, 3, 4):
         raise ValueError(
-            f"threshold_from has {len(threshold_from)} parts: pass (y, probabilities) "
-            "or (y, probabilities, patients)."
+            f"threshold_from has {len(threshold_from)} parts: pass (y, probabilities), "
+            "(y, probabilities, patients) or (y, probabilities, patients, units)."
         )
-    y, proba, *groups = threshold_from
-    reader = CaseReader(
-        None, y, pos_label=pos_label, classes=None, unit=None,
-        groups=groups[0] if groups else None, aggregate="mean", label="same",
-    )  # fmt: skip
-    return reader.read(proba)
+    y, proba, *others = threshold_from
+    groups, unit = (*others, None, None)[:2]
+    return reader.of_others(y, groups, unit).read(proba)
 
 
 def _same_cases(tuning: Cases, cases: Cases) -> str | None:
-    """A warning where the threshold was tuned on what is evaluated."""
-    if not np.array_equal(tuning.score, cases.score):
+    """A warning where the threshold was tuned on what is evaluated, in any order."""
+    if not np.array_equal(_in_order(tuning), _in_order(cases)):
         return None
     return (
         "The cases in threshold_from are those evaluated: the sensitivity is reached "
         "by construction. Choose the threshold on other patients."
     )
+
+
+def _in_order(cases: Cases) -> np.ndarray:
+    order = np.lexsort((cases.y, cases.score))
+    return np.column_stack([cases.score, cases.y])[order]
