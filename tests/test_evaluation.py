@@ -599,6 +599,21 @@ def test_docx_holds_tables_figures_and_alternative_texts(predictions, tmp_path):
     assert "Sensitivity" in cells
 
 
+def test_docx_holds_what_xml_cannot(predictions, tmp_path):
+    docx = pytest.importorskip("docx")
+    n = len(predictions["y"])
+    report = evaluate(
+        predictions["score"], y=predictions["y"], names=["a\x0bb"] * n, n_bootstrap=50
+    )
+    report.to_docx(tmp_path / "report.docx")
+    cells = [
+        cell.text
+        for table in docx.Document(tmp_path / "report.docx").tables
+        for cell in table.columns[0].cells
+    ]
+    assert "a\ufffdb" in cells
+
+
 def test_docx_names_the_extra_where_python_docx_is_absent(
     predictions, tmp_path, monkeypatch
 ):
