@@ -127,6 +127,23 @@ def test_rows_to_choose_the_threshold_on_are_joined_by_unit(table, tmp_path, cap
     assert f"80 other cases, {n_positive} of them" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("default:The number of images predicts")
+def test_rows_of_other_patients_are_joined_by_unit_too(table, tmp_path, capsys):
+    tuning = make_table(1, first_patient=500)
+    tuning.to_csv(tmp_path / "tuning.csv", index=False)
+    joined = tuning.groupby("id", as_index=False).agg(
+        {"score": "max", "label": "first"}
+    )
+    joined.to_csv(tmp_path / "joined.csv", index=False)
+    said = []
+    for name in ("tuning.csv", "joined.csv"):
+        options = {"patient": "id", "unit": "id", "aggregate": "max"}
+        options |= {"target_sensitivity": 0.7, "threshold_from": tmp_path / name}
+        assert main(words(table, **options)) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+
+
 def test_several_classes_and_several_labels(tmp_path, capsys):
     rng = np.random.default_rng(0)
     y = np.repeat(["a", "b", "c"], 40)

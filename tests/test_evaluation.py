@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from sklearn.model_selection import KFold, TunedThresholdClassifierCV
@@ -23,6 +25,7 @@ from skmedimg.metrics import (
     sensitivity_ci,
     threshold_at_sensitivity,
 )
+from skmedimg.uncertainty import DeepEnsembleClassifier
 
 # Ten images are easily ranked without a mistake; bootstrap and calibration say so.
 few_images = pytest.mark.filterwarnings(
@@ -127,6 +130,23 @@ def test_predictive_values_are_at_the_prevalence_asked_for(predictions):
     sensitivity, specificity = rows["Sensitivity"], rows["Specificity"]
     true, false = 0.02 * sensitivity, 0.98 * (1 - specificity)
     assert rows["PPV at prevalence 0.02"] == pytest.approx(true / (true + false))
+
+
+@few_images
+@pytest.mark.filterwarnings("ignore:the number of images predicts")
+@pytest.mark.parametrize("method", ["mean", "noisy-or"])
+def test_the_prevalence_is_that_of_the_cases(method):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3 == 0
+    unit = np.repeat(np.arange(60), np.where(y, 3, 2))
+    # The first image of a lesion has the probability, the others none.
+    score = np.where(np.diff(unit, prepend=-1) > 0, rng.random(len(unit)), 0)
+    report = evaluate(
+        score, y=y[unit].astype(int), unit=unit, aggregate=method, n_bootstrap=50
+    )
+    guessed = figures(report, "Prevalence").value
+    assert guessed["AUC"] == 0.5
+    assert guessed["Brier score"] == pytest.approx(y.mean() * (1 - y.mean()))
 
 
 def test_every_report_has_a_baseline(predictions):
@@ -296,26 +316,14 @@ def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
         )
 
 
-def test_images_to_choose_the_threshold_on_are_joined_as_those_evaluated(predictions):
+def test_threshold_of_images_is_not_that_of_units(predictions):
     other = make_predictions(1)
-    patients = other["patient"] + 1000
-    tuning = aggregate_by_unit(
-        other["y"], other["score"], patients, method="max", label="any"
-    )
-    expected = threshold_at_sensitivity(tuning.y, tuning.proba, 0.8)
+    images = other["y"], other["score"], other["patient"] + 1000
     one_a_patient = {
         "unit": predictions["patient"],
-        "aggregate": "max",
         "label": "any",
         "target_sensitivity": 0.8,
     }
-    images = other["y"], other["score"], patients
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        report = report_of(
-            predictions, **one_a_patient, threshold_from=(*images, patients)
-        )
-    assert f"Threshold {expected:.4g}, the largest" in report.summary[2]
     with pytest.warns(UserWarning, match="240 rows of 60 patients.*Pass their units"):
         report_of(predictions, **one_a_patient, threshold_from=images)
     with pytest.raises(ValueError, match="has units, but the cases evaluated are im"):
@@ -323,7 +331,70 @@ def test_images_to_choose_the_threshold_on_are_joined_as_those_evaluated(predict
             predictions,
             unit=None,
             target_sensitivity=0.8,
-            threshold_from=(*images, patients),
+            threshold_from=(*images, images[2]),
+        )
+
+
+def test_columns_of_threshold_from_are_those_of_the_cases():
+    data, other = make_predictions(0), make_predictions(1)
+    found = []
+    for classes in (["well", "sick"], ["sick", "well"]):
+        y, tuned_y = (np.where(d["y"], "sick", "well") for d in (data, other))
+        score, tuned = (
+            np.column_stack([1 - d["score"], d["score"]])[
+                :, :: 1 - 2 * classes.index("well")
+            ]
+            for d in (data, other)
+        )
+        report = evaluate(
+            score,
+            y=y,
+            pos_label="sick",
+            classes=classes,
+            target_sensitivity=0.8,
+            threshold_from=(tuned_y, tuned),
+            n_bootstrap=50,
+        )
+        found.append((report.summary[2], *bounds(report, "Sensitivity")))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("method", ["mean", "max"])
+def test_images_of_threshold_from_are_joined_as_those_of_the_cases(method):
+    data, other = make_predictions(0), make_predictions(1, n_patients=100)
+    units = aggregate_by_unit(
+        other["y"],
+        other["score"],
+        other["lesion"],
+        method=method,
+        groups=other["patient"],
+    )
+    tuned = [
+        report_of(
+            data,
+            aggregate=method,
+            target_sensitivity=0.8,
+            threshold_from=threshold_from,
+        )
+        for threshold_from in (
+            (other["y"], other["score"], other["patient"] + 500, other["lesion"]),
+            (units.y, units.proba, units.groups + 500),
+        )
+    ]
+    assert tuned[0].summary[2] == tuned[1].summary[2]
+    assert bounds(tuned[0], "Sensitivity") == bounds(tuned[1], "Sensitivity")
+
+
+def test_cases_evaluated_are_known_again_in_another_order(predictions):
+    order = np.random.default_rng(0).permutation(len(predictions["y"]))
+    again = predictions["y"][order], predictions["score"][order]
+    with pytest.warns(UserWarning, match="threshold_from are those evaluated"):
+        evaluate(
+            predictions["score"],
+            y=predictions["y"],
+            target_sensitivity=0.5,
+            threshold_from=again,
+            n_bootstrap=50,
         )
 
 
@@ -402,26 +473,24 @@ def test_training_images_and_patients_are_said(images, tiny):
 
 
 @few_images
-@pytest.mark.parametrize("around", ["calibrated", "folds", "ensemble", "sets"])
-def test_training_images_are_found_below_what_wraps_a_network(images, tiny, around):
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.frozen import FrozenEstimator
-
-    from skmedimg.uncertainty import ConformalClassifier, DeepEnsembleClassifier
-
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda clf: CalibratedClassifierCV(FrozenEstimator(clf), cv=2),
+        lambda clf: CalibratedClassifierCV(make_pipeline(clf), cv=2),
+        lambda clf: VotingClassifier([("a", make_pipeline(clf))], voting="soft"),
+        lambda clf: DeepEnsembleClassifier(clf, n_members=2),
+    ],
+)
+def test_training_images_are_found_within_calibrations_and_ensembles(
+    images, tiny, around
+):
     X, y = images
-    clf = {
-        "calibrated": CalibratedClassifierCV(
-            FrozenEstimator(tiny().fit(X[:20], y[:20]))
-        ),
-        "folds": CalibratedClassifierCV(tiny(), cv=2),
-        "ensemble": DeepEnsembleClassifier(tiny(), n_members=2, random_state=0),
-        "sets": ConformalClassifier(tiny(), alpha=0.3, random_state=0),
-    }[around]
-    n_known = {"calibrated": 10, "sets": 15}.get(around, 20)
-    clf.fit(X[10:30], y[10:30])
-    with pytest.warns(UserWarning, match=f"trained on {n_known} of the 30 images"):
-        evaluate(clf, X[10:], y[10:], n_bootstrap=100)
+    patients = np.arange(40) // 2
+    clf = tiny().fit(X[:30], y[:30], groups=patients[:30])
+    whole = around(clf).fit(X[:30], y[:30])
+    with pytest.warns(UserWarning, match="trained on 30 of the 40 images"):
+        evaluate(whole, X, y)
 
 
 @few_images
@@ -490,8 +559,10 @@ def test_prior_correction_undoes_balanced_weights():
         ({"estimator_or_proba": KFold()}, None),
         ({"threshold_from": ([0, 1], [0.1, 0.9])}, "needs target_sensitivity"),
         ({"target_sensitivity": 0.9, "threshold_from": [[0, 1]]}, "has 1 parts"),
+        ({"target_sensitivity": 0.9, "threshold_from": [[0]] * 5}, "has 5 parts"),
         ({"unit": np.arange(39)}, "unit has shape"),
         ({"subgroups": {"site": ["a"]}}, "site.*40 images"),
+        ({"compare_with": {"Prevalence": np.full(40, 0.5)}}, "another name"),
         ({"baseline": (np.ones((4, 2)), [0, 1, 0, 1])}, "pass those evaluated as X="),
         ({"threshold": 5}, "threshold"),
         ({"level": 95}, "level"),
@@ -587,6 +658,21 @@ def test_docx_holds_tables_figures_and_alternative_texts(predictions, tmp_path):
     assert all("AUC" in text or len(text) > 20 for text in described)
     cells = [cell.text for table in document.tables for cell in table.columns[0].cells]
     assert "Sensitivity" in cells
+
+
+def test_docx_holds_what_xml_cannot(predictions, tmp_path):
+    docx = pytest.importorskip("docx")
+    n = len(predictions["y"])
+    report = evaluate(
+        predictions["score"], y=predictions["y"], names=["a\x0bb"] * n, n_bootstrap=50
+    )
+    report.to_docx(tmp_path / "report.docx")
+    cells = [
+        cell.text
+        for table in docx.Document(tmp_path / "report.docx").tables
+        for cell in table.columns[0].cells
+    ]
+    assert "a\ufffdb" in cells
 
 
 def test_docx_names_the_extra_where_python_docx_is_absent(

@@ -127,7 +127,7 @@ class CaseReader:
         groups = groups_of(X) if groups is None else groups
         self.groups = _per_case("groups", groups, "patient", n)
         self.unit = _per_case("unit", unit, "unit", n)
-        self._pos_label, self._aggregate, self._label = pos_label, aggregate, label
+        self._aggregate, self._label = aggregate, label
         self._classes = None if classes is None else tuple(np.asarray(classes).tolist())
         self.kind = self._kind()
         self.labels = self._labels(pos_label)
@@ -136,13 +136,6 @@ class CaseReader:
             f"{names[label]} ({label})" if label in names else str(label)
             for label in self.labels
         )
-
-    def like(self, y: Any, groups: Any, unit: Any) -> "CaseReader":
-        """A reader of other images by the same positive class and way of joining."""
-        return CaseReader(
-            None, y, pos_label=self._pos_label, unit=unit, groups=groups,
-            aggregate=self._aggregate, label=self._label,
-        )  # fmt: skip
 
     def _kind(self) -> str:
         if self.y.ndim == 2:
@@ -172,6 +165,26 @@ class CaseReader:
         positive = found[positive_code(found, pos_label)]
         (negative,) = (label for label in found if label != positive)
         return negative, positive
+
+    def of_others(self, y: Any, groups: Any, unit: Any) -> "CaseReader":
+        """What reads other images of the same question.
+
+        Parameters
+        ----------
+        y : array-like of shape (m,)
+            Their labels.
+        groups, unit : array-like of shape (m,) or None
+            Their patients and units.
+
+        Returns
+        -------
+        CaseReader
+            With the same positive class, order of columns, and way to join images.
+        """
+        return CaseReader(
+            None, y, pos_label=self.labels[-1], classes=self._classes, unit=unit,
+            groups=groups, aggregate=self._aggregate, label=self._label,
+        )  # fmt: skip
 
     def read(
         self,

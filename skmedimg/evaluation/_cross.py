@@ -271,9 +271,15 @@ def _folds(reader: CaseReader, cv: Any) -> Iterator[tuple[np.ndarray, np.ndarray
 def _others(compare_with: Any) -> dict[str, Any]:
     if compare_with is None:
         return {}
-    if isinstance(compare_with, Mapping):
-        return {str(name): model for name, model in compare_with.items()}
-    return {type(compare_with).__name__: compare_with}
+    if not isinstance(compare_with, Mapping):
+        return {type(compare_with).__name__: compare_with}
+    others = {str(name): model for name, model in compare_with.items()}
+    if "model" in others:
+        raise ValueError(
+            "compare_with names a model 'model', which is the name of the estimator "
+            "itself: give it another name."
+        )
+    return others
 
 
 def _test_probabilities(
@@ -360,7 +366,8 @@ def corrected_t_test(
     error = np.sqrt((1 / k + test_ratio) * np.var(difference, ddof=1))
     if error == 0:
         p = 1.0 if mean == 0 else 0.0
-        return Comparison(mean, mean, mean, 0.0 if mean == 0 else np.inf, p)
+        t = 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
+        return Comparison(mean, mean, mean, t, p)
     t = mean / error
     half = stdtrit(k - 1, (1 + level) / 2) * error
     p = 2 * stdtr(k - 1, -abs(t))

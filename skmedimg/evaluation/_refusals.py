@@ -39,7 +39,8 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Parameters
     ----------
     estimator : object
-        What is evaluated; a pipeline passes its images on to its last step.
+        What is evaluated; a pipeline passes its images on to its last step, and what
+        any member of an ensemble knows is known.
     X : array-like of n images
         Images of the evaluation.
     groups : ndarray of shape (n,) or None
@@ -50,13 +51,16 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Known
         Nothing where only probabilities are evaluated.
     """
-    images, patients = [], []
-    names = None if groups is None else np.unique(groups)
-    for fitted, seen in _fitted_on_images(estimator, X):
-        if hasattr(fitted, "known_images"):
-            images.append(np.asarray(fitted.known_images(seen), dtype=bool))
-        if hasattr(fitted, "known_patients") and names is not None:
-            patients.append(np.asarray(fitted.known_patients(names), dtype=bool))
+    found = list(_fitted_on_images(estimator, X))
+    images = [np.asarray(one.known_images(X), dtype=bool) for one, X in found]
+    patients = []
+    if groups is not None:
+        distinct = np.unique(groups)
+        patients = [
+            np.asarray(one.known_patients(distinct), dtype=bool)
+            for one, _ in found
+            if hasattr(one, "known_patients")
+        ]
     return Known(
         np.any(images, axis=0) if images else None,
         int(np.any(patients, axis=0).sum()) if patients else None,
@@ -64,29 +68,31 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
 
 
 def _fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
-    """What lies below pipelines, searches and ensembles, with the images it gets."""
+    """Classifiers that know their training images, with the images each is given."""
+    if hasattr(estimator, "known_images"):
+        yield estimator, X
+        return
     if hasattr(estimator, "steps"):
         X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-        yield from _fitted_on_images(estimator.steps[-1][1], X)
-        return
-    inner = _inner(estimator)
-    if not inner:
-        yield estimator, X
-    for each in inner:
-        yield from _fitted_on_images(each, X)
+    for inner in _fitted_within(estimator):
+        yield from _fitted_on_images(inner, X)
 
 
-def _inner(estimator: Any) -> list[Any]:
-    """The fitted estimators that one is made of."""
+def _fitted_within(estimator: Any) -> list[Any]:
+    """Fitted parts of pipelines, searches, calibrations and ensembles."""
+    if hasattr(estimator, "steps"):
+        return [estimator.steps[-1][1]]
+    if type(estimator).__name__ == "FrozenEstimator":
+        return [estimator.estimator]
     for name in ("best_estimator_", "estimator_"):
         if getattr(estimator, name, None) is not None:
             return [getattr(estimator, name)]
-    if type(estimator).__name__ == "FrozenEstimator":
-        return [estimator.estimator]
-    if hasattr(estimator, "calibrated_classifiers_"):
-        return [each.estimator for each in estimator.calibrated_classifiers_]
-    members = getattr(estimator, "estimators_", None)
-    return members if isinstance(members, list) else []
+    calibrated = getattr(estimator, "calibrated_classifiers_", None)
+    if calibrated is not None:
+        return [one.estimator for one in calibrated]
+    members = getattr(estimator, "estimators_", [])
+    # NumPy would take a pipeline in a list for a row of steps; trees come as an array.
+    return list(members.ravel() if isinstance(members, np.ndarray) else members)
 
 
 def say_known(known: Known, n_images: int) -> Iterator[str]:
@@ -147,12 +153,13 @@ def say_reversed(cases: Cases) -> Iterator[str]:
     """A sentence where the probabilities rank the classes the wrong way round."""
     if cases.kind != "binary":
         return
-    auc, low, high = roc_auc_ci(cases.y, cases.score, groups=cases.groups)
+    # At 99 %: a model that tells nothing should seldom be taken for a reversed one.
+    auc, low, high = roc_auc_ci(cases.y, cases.score, groups=cases.groups, level=0.99)
     if high < 0.5:
         yield (
-            f"The AUC is {auc:.2f} ({low:.2f} to {high:.2f}), below one half: these "
-            f"seem to be probabilities of {cases.class_names[0]}, and positive is "
-            f"{cases.class_names[1]}. Check pos_label, and which column of "
+            f"The AUC is {auc:.2f} (99 % interval {low:.2f} to {high:.2f}), below one "
+            f"half: these seem to be probabilities of {cases.class_names[0]}, and "
+            f"positive is {cases.class_names[1]}. Check pos_label, and which column of "
             "predict_proba was taken."
         )
 

@@ -38,7 +38,7 @@ def choose_threshold(
     threshold, target_sensitivity, threshold_from : object
         As in `skmedimg.evaluation.evaluate`.
     reader : CaseReader
-        That of the cases, which says how others are read.
+        What has read the cases.
 
     Returns
     -------
@@ -93,24 +93,30 @@ def _tuning_cases(threshold_from: Sequence[Any], reader: CaseReader) -> Cases:
             f"threshold_from has {len(threshold_from)} parts: pass (y, probabilities), "
             "(y, probabilities, patients) or (y, probabilities, patients, units)."
         )
-    y, proba, groups, unit = (*threshold_from, None, None)[:4]
+    y, proba, *others = threshold_from
+    groups, unit = (*others, None, None)[:2]
     if unit is not None and reader.unit is None:
         raise ValueError(
             "threshold_from has units, but the cases evaluated are images: a threshold "
             "of units is not one of images. Pass unit=, or leave the units out of "
             "threshold_from."
         )
-    return reader.like(y, groups, unit).read(proba)
+    return reader.of_others(y, groups, unit).read(proba)
 
 
 def _same_cases(tuning: Cases, cases: Cases) -> str | None:
-    """A warning where the threshold was tuned on what is evaluated."""
-    if not np.array_equal(tuning.score, cases.score):
+    """A warning where the threshold was tuned on what is evaluated, in any order."""
+    if not np.array_equal(_in_order(tuning), _in_order(cases)):
         return None
     return (
         "The cases in threshold_from are those evaluated: the sensitivity is reached "
         "by construction. Choose the threshold on other patients."
     )
+
+
+def _in_order(cases: Cases) -> np.ndarray:
+    order = np.lexsort((cases.y, cases.score))
+    return np.column_stack([cases.score, cases.y])[order]
 
 
 def _of_images(tuning: Cases, cases: Cases) -> str | None:

@@ -122,11 +122,6 @@ def check_score(y_score: Any, n: int, name: str, labels: str) -> np.ndarray:
 def check_labels(y_pred: Any, y_true: np.ndarray, name: str) -> np.ndarray:
     """Check predicted labels against true ones: one a case, of the same kind."""
     y_pred = check_column(y_pred, name)
-    if len(y_pred) != len(y_true):
-        raise ValueError(
-            f"y_true has {len(y_true)} labels but {name} has {len(y_pred)}: pass one "
-            "predicted label a case."
-        )
     if y_pred.dtype.kind == "f" and y_true.dtype.kind != "f":
         scores = y_pred[np.isfinite(y_pred) & (y_pred % 1 != 0)]
         if len(scores):
@@ -134,6 +129,11 @@ def check_labels(y_pred: Any, y_true: np.ndarray, name: str) -> np.ndarray:
                 f"{name} holds {scores[0]:g}, which is a score rather than a label: "
                 f"decide by a threshold first, for example {name} >= 0.5."
             )
+    if len(y_pred) != len(y_true):
+        raise ValueError(
+            f"y_true has {len(y_true)} labels but {name} has {len(y_pred)}: pass one "
+            "predicted label a case."
+        )
     # Text beside numbers: NumPy would turn the numbers into text without a word.
     if (y_pred.dtype.kind in "US") != (y_true.dtype.kind in "US"):
         return y_pred.astype(object)
