@@ -185,6 +185,7 @@ def test_clustered_coverage_of_predictive_values(prevalence):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (lambda: sensitivity_ci([0, 1], [0.2, 0.7]), "y_pred >= 0.5"),
         (lambda: proportion_ci([]), "empty"),
         (lambda: proportion_ci([0, 2]), "success holds 2"),
         (lambda: proportion_ci([0, np.nan]), "success contains missing"),
@@ -195,7 +196,6 @@ def test_clustered_coverage_of_predictive_values(prevalence):
         (lambda: sensitivity_ci(["a", "b"], ["a", "a"]), "pos_label"),
         (lambda: sensitivity_ci([0, 1], [0, 2]), "3 classes"),
         (lambda: sensitivity_ci([0, 1], ["0", "1"]), "4 classes"),
-        (lambda: sensitivity_ci([0, 1], [0.2, 0.7]), "y_pred >= 0.5"),
         (lambda: sensitivity_ci([0, 1], [0]), "y_true has 2 labels but y_pred has 1"),
         (lambda: predictive_values_ci([1, 1], [0, 1]), "no negative case"),
         (lambda: predictive_values_ci([0, 1], [0, 1], prevalence=1.0), "prevalence"),
