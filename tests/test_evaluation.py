@@ -16,6 +16,7 @@ from sklearn.model_selection import KFold, TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
 
 from skmedimg.evaluation import correct_prior, evaluate
+from skmedimg.evaluation._cases import as_subgroups
 from skmedimg.evaluation._checklists import AUTHOR, CLAIM, TRIPOD_AI
 from skmedimg.io import ImageSequence
 from skmedimg.metrics import (
@@ -200,6 +201,33 @@ def test_subgroups_share_the_threshold_and_small_ones_are_suppressed(predictions
     assert row["Units"] == "10"
 
 
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (np.arange(90), ["0 to 29", "30 to 59", "60 to 89"]),
+        (np.r_[np.zeros(70), np.arange(20)], ["0", "1 to 19"]),
+        (np.r_[np.arange(20), np.full(70, 99)], ["0 to 19", "99"]),
+        (pd.array([*range(89), None], dtype="Int64"), [
+            "0 to 29", "30 to 58", "59 to 88", "not known",
+        ]),
+        (pd.date_range("2020-01-01", periods=90), [
+            "2020-01-01 to 2020-01-30",
+            "2020-01-31 to 2020-02-29",
+            "2020-03-01 to 2020-03-30",
+        ]),
+        (
+            pd.Series(["low", "high"] * 45, index=np.arange(90)[::-1]).astype(
+                pd.CategoricalDtype(["low", "high"], ordered=True)
+            ),
+            ["low", "high"],
+        ),
+    ],
+)  # fmt: skip
+def test_levels_of_subgroups(values, levels):
+    table = as_subgroups({"x": values}, 90)
+    assert table["x"].cat.categories.to_list() == levels
+
+
 def test_subgroups_of_a_unit_must_agree(predictions):
     image = np.arange(240) % 2
     with pytest.raises(ValueError, match="differs within 120 units"):
@@ -228,6 +256,23 @@ def test_multiclass():
         n_bootstrap=100,
     )
     assert figures(other_order).value["Accuracy"] == rows["Accuracy"]
+
+
+def test_rounded_probabilities_of_classes_are_no_complaint():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet([1, 1, 1], size=60)
+    y = np.arange(60) % 3
+    exact, rounded = (evaluate(p, y=y, n_bootstrap=50) for p in (proba, proba.round(3)))
+    for metric in ("Log loss", "Brier score"):
+        assert figures(rounded).value[metric] == pytest.approx(
+            figures(exact).value[metric], rel=0.02
+        )
+
+
+def test_identifiers_are_no_subgroups():
+    names = [f"P{i}" for i in range(100)]
+    with pytest.raises(ValueError, match=r"100 levels.*in the report"):
+        as_subgroups({"patient": names}, 100)
 
 
 def test_labels_that_are_not_known_are_left_out():
@@ -501,6 +546,20 @@ def test_prior_correction_undoes_balanced_weights():
         ({"target_sensitivity": 0.9, "threshold_from": [[0]] * 5}, "has 5 parts"),
         ({"unit": np.arange(39)}, "unit has shape"),
         ({"subgroups": {"site": ["a"]}}, "site.*40 images"),
+        ({"class_names": {"1": "sick"}}, "class_names names '1'"),
+        ({"y": np.arange(40) % 3}, r"3 classes \(0, 1, 2\) need"),
+        (
+            {"y": np.arange(40) % 3, "estimator_or_proba": np.full((40, 3), 0.5)},
+            "sum to 1.5, not to 1",
+        ),
+        (
+            {
+                "y": np.eye(2)[[0, 1] * 20],
+                "estimator_or_proba": np.ones((40, 2)),
+                "pos_label": 1,
+            },
+            "leave it out",
+        ),
         ({"compare_with": {"Prevalence": np.full(40, 0.5)}}, "another name"),
         ({"baseline": (np.ones((4, 2)), [0, 1, 0, 1])}, "pass those evaluated as X="),
         ({"threshold": 5}, "threshold"),
