@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # A subgroup of more numbers or dates is cut into thirds.
-_MOST_LEVELS = 10
+MOST_LEVELS = 10
 # Of text, more levels are names or identifiers, not subgroups.
 _MOST_TEXTS = 60
 # By how much the probabilities of a row may miss 1, for each of its classes: they are
@@ -357,7 +357,7 @@ def _levels(name: str, values: Any) -> "pd.Series":
     column = pd.Series(getattr(values, "array", values)).reset_index(drop=True)
     of_time = pd.api.types.is_datetime64_any_dtype(column)
     measured = of_time or pd.api.types.is_numeric_dtype(column)
-    if measured and column.nunique() > _MOST_LEVELS:
+    if measured and column.nunique() > MOST_LEVELS:
         codes = _thirds(column)
         ends = column[codes >= 0].groupby(codes[codes >= 0]).agg(["min", "max"])
         form = "%Y-%m-%d" if of_time else "g"
