@@ -1,5 +1,6 @@
 """The evaluation report: its figures, what it says aloud, what it refuses."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -11,9 +12,20 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from sklearn.model_selection import KFold, TunedThresholdClassifierCV
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    make_scorer,
+    roc_auc_score,
+)
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    KFold,
+    TunedThresholdClassifierCV,
+)
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmedimg.evaluation import correct_prior, evaluate
 from skmedimg.evaluation._cases import as_subgroups
@@ -26,7 +38,10 @@ from skmedimg.metrics import (
     sensitivity_ci,
     threshold_at_sensitivity,
 )
-from skmedimg.uncertainty import DeepEnsembleClassifier
+from skmedimg.uncertainty import (
+    DeepEnsembleClassifier,
+    SensitivityThresholdClassifier,
+)
 
 # Ten images are easily ranked without a mistake; bootstrap and calibration say so.
 few_images = pytest.mark.filterwarnings(
@@ -414,6 +429,35 @@ def test_another_threshold_than_the_estimators_is_said():
     assert called == pytest.approx(tuned.score(X, y))
 
 
+@pytest.mark.parametrize("pos_label", [0, 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda clf, own: FixedThresholdClassifier(clf, threshold=0.3, pos_label=own),
+        lambda clf, own: FixedThresholdClassifier(clf, threshold=0.3),
+        lambda clf, own: TunedThresholdClassifierCV(
+            clf, scoring=make_scorer(f1_score, pos_label=own)
+        ),
+        lambda clf, own: SensitivityThresholdClassifier(
+            clf, sensitivity=0.8, pos_label=own, random_state=0
+        ),
+    ],
+)
+@pytest.mark.parametrize("own", [0, 1])
+def test_the_threshold_to_pass_is_that_of_the_positive_class(make, own, pos_label):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 120)
+    X = rng.normal(size=(240, 2)) + y[:, None]
+    clf = make(LogisticRegression(), own).fit(X, y)
+    first = evaluate(clf, X, y, pos_label=pos_label, n_bootstrap=20)
+    (said,) = (text for text in first.warnings if "decides at" in text)
+    threshold = float(re.search(r"threshold=([\d.]+)", said)[1])
+    again = evaluate(
+        clf, X, y, pos_label=pos_label, threshold=threshold, n_bootstrap=20
+    )
+    assert figures(again).value["Accuracy"] == pytest.approx(clf.score(X, y), abs=0.01)
+
+
 def test_unknown_patients_and_images_of_one_patient_are_said(predictions):
     report = report_of(predictions, unit=None)
     assert any("240 images of 60 patients" in text for text in report.warnings)
@@ -514,6 +558,20 @@ def test_calibration_after_class_weights_is_no_distortion():
     assert any("class_weight" in text for text in report.warnings)
     report = evaluate(CalibratedClassifierCV(weighted).fit(X, y), X, y)
     assert not any("class_weight" in text for text in report.warnings)
+    pipeline = make_pipeline(StandardScaler(), CalibratedClassifierCV(weighted))
+    report = evaluate(pipeline.fit(X, y), X, y)
+    assert not any("class_weight" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize(("tried", "chosen"), [(None, "balanced"), ("balanced", None)])
+def test_distorted_risks_are_those_of_what_a_search_has_chosen(tried, chosen):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 40)
+    X = rng.normal(size=(80, 2)) + y[:, None]
+    clf = LogisticRegression(class_weight=tried)
+    search = GridSearchCV(clf, {"class_weight": [chosen]}).fit(X, y)
+    said = any("class_weight" in text for text in evaluate(search, X, y).warnings)
+    assert said == (chosen == "balanced")
 
 
 def test_prior_correction_undoes_balanced_weights():
