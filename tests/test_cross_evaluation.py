@@ -111,6 +111,17 @@ def test_the_estimators_own_name_is_refused():
         cross_evaluate(LogisticRegression(), X, y, compare_with=others)
 
 
+def test_what_models_cannot_be_compared_with():
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    clf = LogisticRegression()
+    with pytest.raises(ValueError, match="list has no predict_proba"):
+        cross_evaluate(clf, X, y, compare_with=[clf])
+    one = [(np.arange(20), np.arange(20, 40))]
+    with pytest.raises(ValueError, match="two or more"):
+        cross_evaluate(clf, X, y, cv=one, compare_with=clf)
+    assert cross_evaluate(clf, X, y, cv=one).fold_auc.shape == (1,)
+
+
 def test_a_model_that_is_always_worse_has_a_negative_statistic():
     test = corrected_t_test(np.array([-0.25, -0.25]), 0.5, 0.95)
     assert test.statistic == -np.inf

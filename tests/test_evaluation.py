@@ -1,5 +1,6 @@
 """The evaluation report: its figures, what it says aloud, what it refuses."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -11,11 +12,23 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from sklearn.model_selection import KFold, TunedThresholdClassifierCV
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    make_scorer,
+    roc_auc_score,
+)
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    KFold,
+    TunedThresholdClassifierCV,
+)
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmedimg.evaluation import correct_prior, evaluate
+from skmedimg.evaluation._cases import as_subgroups
 from skmedimg.evaluation._checklists import AUTHOR, CLAIM, TRIPOD_AI
 from skmedimg.io import ImageSequence
 from skmedimg.metrics import (
@@ -25,7 +38,10 @@ from skmedimg.metrics import (
     sensitivity_ci,
     threshold_at_sensitivity,
 )
-from skmedimg.uncertainty import DeepEnsembleClassifier
+from skmedimg.uncertainty import (
+    DeepEnsembleClassifier,
+    SensitivityThresholdClassifier,
+)
 
 # Ten images are easily ranked without a mistake; bootstrap and calibration say so.
 few_images = pytest.mark.filterwarnings(
@@ -201,6 +217,33 @@ def test_subgroups_share_the_threshold_and_small_ones_are_suppressed(predictions
     assert row["Units"] == "10"
 
 
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (np.arange(90), ["0 to 29", "30 to 59", "60 to 89"]),
+        (np.r_[np.zeros(70), np.arange(20)], ["0", "1 to 19"]),
+        (np.r_[np.arange(20), np.full(70, 99)], ["0 to 19", "99"]),
+        (pd.array([*range(89), None], dtype="Int64"), [
+            "0 to 29", "30 to 58", "59 to 88", "not known",
+        ]),
+        (pd.date_range("2020-01-01", periods=90), [
+            "2020-01-01 to 2020-01-30",
+            "2020-01-31 to 2020-02-29",
+            "2020-03-01 to 2020-03-30",
+        ]),
+        (
+            pd.Series(["low", "high"] * 45, index=np.arange(90)[::-1]).astype(
+                pd.CategoricalDtype(["low", "high"], ordered=True)
+            ),
+            ["low", "high"],
+        ),
+    ],
+)  # fmt: skip
+def test_levels_of_subgroups(values, levels):
+    table = as_subgroups({"x": values}, 90)
+    assert table["x"].cat.categories.to_list() == levels
+
+
 def test_subgroups_of_a_unit_must_agree(predictions):
     image = np.arange(240) % 2
     with pytest.raises(ValueError, match="differs within 120 units"):
@@ -229,6 +272,23 @@ def test_multiclass():
         n_bootstrap=100,
     )
     assert figures(other_order).value["Accuracy"] == rows["Accuracy"]
+
+
+def test_rounded_probabilities_of_classes_are_no_complaint():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet([1, 1, 1], size=60)
+    y = np.arange(60) % 3
+    exact, rounded = (evaluate(p, y=y, n_bootstrap=50) for p in (proba, proba.round(3)))
+    for metric in ("Log loss", "Brier score"):
+        assert figures(rounded).value[metric] == pytest.approx(
+            figures(exact).value[metric], rel=0.02
+        )
+
+
+def test_identifiers_are_no_subgroups():
+    names = [f"P{i}" for i in range(100)]
+    with pytest.raises(ValueError, match=r"100 levels.*in the report"):
+        as_subgroups({"patient": names}, 100)
 
 
 def test_labels_that_are_not_known_are_left_out():
@@ -412,21 +472,33 @@ def test_another_threshold_than_the_estimators_is_said():
     assert called == pytest.approx(tuned.score(X, y))
 
 
-@pytest.mark.parametrize("promised", [True, False])
-def test_only_a_threshold_of_probability_is_the_estimators(promised):
-    uncertainty = pytest.importorskip("skmedimg.uncertainty")
+@pytest.mark.parametrize("pos_label", [0, 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda clf, own: FixedThresholdClassifier(clf, threshold=0.3, pos_label=own),
+        lambda clf, own: FixedThresholdClassifier(clf, threshold=0.3),
+        lambda clf, own: TunedThresholdClassifierCV(
+            clf, scoring=make_scorer(f1_score, pos_label=own)
+        ),
+        lambda clf, own: SensitivityThresholdClassifier(
+            clf, sensitivity=0.8, pos_label=own, random_state=0
+        ),
+    ],
+)
+@pytest.mark.parametrize("own", [0, 1])
+def test_the_threshold_to_pass_is_that_of_the_positive_class(make, own, pos_label):
     rng = np.random.default_rng(0)
-    y = np.repeat([0, 1], 200)
-    X = rng.normal(size=(400, 2)) + y[:, None]
-    if promised:
-        clf = uncertainty.SensitivityThresholdClassifier(
-            LogisticRegression(), sensitivity=0.8, random_state=0
-        )
-    else:
-        clf = uncertainty.SelectiveClassifier(LogisticRegression(), random_state=0)
-    clf.fit(X, y)
-    said = any("The estimator decides at" in t for t in evaluate(clf, X, y).warnings)
-    assert said == promised
+    y = np.repeat([0, 1], 120)
+    X = rng.normal(size=(240, 2)) + y[:, None]
+    clf = make(LogisticRegression(), own).fit(X, y)
+    first = evaluate(clf, X, y, pos_label=pos_label, n_bootstrap=20)
+    (said,) = (text for text in first.warnings if "decides at" in text)
+    threshold = float(re.search(r"threshold=([\d.]+)", said)[1])
+    again = evaluate(
+        clf, X, y, pos_label=pos_label, threshold=threshold, n_bootstrap=20
+    )
+    assert figures(again).value["Accuracy"] == pytest.approx(clf.score(X, y), abs=0.01)
 
 
 def test_unknown_patients_and_images_of_one_patient_are_said(predictions):
@@ -529,6 +601,20 @@ def test_calibration_after_class_weights_is_no_distortion():
     assert any("class_weight" in text for text in report.warnings)
     report = evaluate(CalibratedClassifierCV(weighted).fit(X, y), X, y)
     assert not any("class_weight" in text for text in report.warnings)
+    pipeline = make_pipeline(StandardScaler(), CalibratedClassifierCV(weighted))
+    report = evaluate(pipeline.fit(X, y), X, y)
+    assert not any("class_weight" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize(("tried", "chosen"), [(None, "balanced"), ("balanced", None)])
+def test_distorted_risks_are_those_of_what_a_search_has_chosen(tried, chosen):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 40)
+    X = rng.normal(size=(80, 2)) + y[:, None]
+    clf = LogisticRegression(class_weight=tried)
+    search = GridSearchCV(clf, {"class_weight": [chosen]}).fit(X, y)
+    said = any("class_weight" in text for text in evaluate(search, X, y).warnings)
+    assert said == (chosen == "balanced")
 
 
 def test_prior_correction_undoes_balanced_weights():
@@ -562,6 +648,20 @@ def test_prior_correction_undoes_balanced_weights():
         ({"target_sensitivity": 0.9, "threshold_from": [[0]] * 5}, "has 5 parts"),
         ({"unit": np.arange(39)}, "unit has shape"),
         ({"subgroups": {"site": ["a"]}}, "site.*40 images"),
+        ({"class_names": {"1": "sick"}}, "class_names names '1'"),
+        ({"y": np.arange(40) % 3}, r"3 classes \(0, 1, 2\) need"),
+        (
+            {"y": np.arange(40) % 3, "estimator_or_proba": np.full((40, 3), 0.5)},
+            "sum to 1.5, not to 1",
+        ),
+        (
+            {
+                "y": np.eye(2)[[0, 1] * 20],
+                "estimator_or_proba": np.ones((40, 2)),
+                "pos_label": 1,
+            },
+            "leave it out",
+        ),
         ({"compare_with": {"Prevalence": np.full(40, 0.5)}}, "another name"),
         ({"baseline": (np.ones((4, 2)), [0, 1, 0, 1])}, "pass those evaluated as X="),
         ({"threshold": 5}, "threshold"),

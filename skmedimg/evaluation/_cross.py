@@ -214,6 +214,10 @@ def cross_evaluate(
         )
     folds = list(_folds(reader, cv))
     models = {"model": estimator} | _others(compare_with)
+    if len(models) > 1 and len(folds) < 2:
+        raise ValueError(
+            "compare_with tests models over folds, and cv gives one: take two or more."
+        )
     proba = {name: _test_probabilities(m, reader, folds) for name, m in models.items()}
     positive = reader.y == reader.labels[1]
     found = {
@@ -272,8 +276,14 @@ def _others(compare_with: Any) -> dict[str, Any]:
     if compare_with is None:
         return {}
     if not isinstance(compare_with, Mapping):
-        return {type(compare_with).__name__: compare_with}
+        compare_with = {type(compare_with).__name__: compare_with}
     others = {str(name): model for name, model in compare_with.items()}
+    for name, model in others.items():
+        if not hasattr(model, "predict_proba"):
+            raise ValueError(
+                f"compare_with: {name} has no predict_proba. Pass a classifier that "
+                "has one, or several by name: {'A': clf_a, 'B': clf_b}."
+            )
     if "model" in others:
         raise ValueError(
             "compare_with names a model 'model', which is the name of the estimator "

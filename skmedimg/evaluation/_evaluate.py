@@ -90,8 +90,8 @@ def evaluate(
         Patient of each image: what intervals take as independent. None takes
         ``X.groups`` where X is an `ImageSequence`.
     subgroups : DataFrame, mapping of str to array-like, or array-like, default=None
-        Levels of each image, such as site and sex; numbers of more than ten levels are
-        cut into thirds.
+        Levels of each image, such as site and sex; numbers and dates of more than ten
+        levels are cut into thirds, and categories keep their order.
     names : array-like of shape (n,), default=None
         Of the images, for the hardest cases; None takes their row.
     threshold : float, default=0.5

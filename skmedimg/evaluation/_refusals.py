@@ -9,14 +9,6 @@ from skmedimg.evaluation._cases import Cases
 from skmedimg.metrics import roc_auc_ci
 from skmedimg.metrics._units import what_counts_tell
 
-# Where estimators keep the threshold they decide at. The name alone does not tell: that
-# of SelectiveClassifier is one of confidence.
-_OWN_THRESHOLD = {
-    "FixedThresholdClassifier": "threshold",
-    "SensitivityThresholdClassifier": "threshold_",
-    "TunedThresholdClassifierCV": "best_threshold_",
-}
-
 
 class Known(NamedTuple):
     """What an estimator recognises of the images it is evaluated on.
@@ -199,12 +191,22 @@ def distortions(estimator: Any) -> tuple[str, ...]:
     tuple of str
         Parameters with values; none under calibration, which is fitted after them.
     """
+    # What a search has chosen, not what it has tried.
+    estimator = getattr(estimator, "best_estimator_", estimator)
     if type(estimator).__name__ == "CalibratedClassifierCV":
         return ()
     if not hasattr(estimator, "get_params"):
         return ()
+    params = estimator.get_params(deep=True)
+    calibrated = tuple(
+        f"{name}__"
+        for name, value in params.items()
+        if type(value).__name__ == "CalibratedClassifierCV"
+    )
     found = []
-    for name, value in estimator.get_params(deep=True).items():
+    for name, value in params.items():
+        if name.startswith(calibrated):
+            continue
         last = name.rpartition("__")[2]
         weighted = last in ("class_weight", "scale_pos_weight") and value is not None
         focal = last == "loss" and isinstance(value, str) and "focal" in value
@@ -217,14 +219,36 @@ def distortions(estimator: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def say_threshold(estimator: Any, threshold: float) -> Iterator[str]:
+def say_threshold(estimator: Any, cases: Cases, threshold: float) -> Iterator[str]:
     """A sentence where the estimator itself decides at another threshold."""
-    own = getattr(estimator, _OWN_THRESHOLD.get(type(estimator).__name__, ""), None)
-    if isinstance(own, float) and not np.isclose(own, threshold):
+    own = _own_threshold(estimator)
+    if own is None or cases.kind != "binary":
+        return
+    if _own_positive(estimator) != cases.classes[-1]:
+        own = 1 - own
+    if not np.isclose(own, threshold):
         yield (
             f"The estimator decides at {own:.4g}, this report at {threshold:.4g}: pass "
             f"threshold={own:.4g} for the decisions of predict."
         )
+
+
+def _own_threshold(estimator: Any) -> float | None:
+    names = ["best_threshold_", "threshold"]
+    # A selective classifier has a threshold_ too, but of confidence.
+    names += ["threshold_"] if hasattr(estimator, "sensitivity") else []
+    found = (getattr(estimator, name, None) for name in names)
+    return next((float(one) for one in found if isinstance(one, float)), None)
+
+
+def _own_positive(estimator: Any) -> Any:
+    """The class that an estimator's own threshold is of."""
+    positive = getattr(estimator, "pos_label", None)
+    if hasattr(estimator, "_curve_scorer"):
+        # TunedThresholdClassifierCV tells it nowhere else.
+        scorer = estimator._curve_scorer
+        positive = getattr(scorer, "_get_pos_label", lambda: None)()
+    return estimator.classes_.tolist()[-1] if positive is None else positive
 
 
 def say_distortions(found: tuple[str, ...]) -> Iterator[str]:

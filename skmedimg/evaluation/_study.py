@@ -93,7 +93,7 @@ class Study:
         """What a reader must know first, the severe things before the others."""
         return [
             *self.severe,
-            *say_threshold(self.estimator, self.threshold.value),
+            *say_threshold(self.estimator, self.cases, self.threshold.value),
             *say_distortions(self.distorted),
             *say_units(self.cases),
         ]
