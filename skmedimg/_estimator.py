@@ -449,7 +449,7 @@ class BaseImageEstimator(ImageInference):
         self._images = images.joined_by(row.tobytes() for row in data.measures.digest)
 
     def known_images(self, X: Any) -> np.ndarray:
-        """Whether each image was among those of fit, pixel for pixel.
+        """Whether each image was among those of fit, pixel for pixel in the same dtype.
 
         Parameters
         ----------

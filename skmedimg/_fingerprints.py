@@ -1,7 +1,7 @@
 """Which patients and images an estimator has seen, without holding any of them."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -41,3 +41,31 @@ def patient_key(group: Any) -> bytes:
     if isinstance(group, float) and group.is_integer():
         group = int(group)
     return str(group).encode()
+
+
+def fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
+    """Classifiers that know their training images, with the images each is given."""
+    if hasattr(estimator, "known_images"):
+        yield estimator, X
+        return
+    if hasattr(estimator, "steps"):
+        X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+    for inner in _fitted_within(estimator):
+        yield from fitted_on_images(inner, X)
+
+
+def _fitted_within(estimator: Any) -> list[Any]:
+    """Fitted parts of pipelines, searches, calibrations and ensembles."""
+    if hasattr(estimator, "steps"):
+        return [estimator.steps[-1][1]]
+    if type(estimator).__name__ == "FrozenEstimator":
+        return [estimator.estimator]
+    for name in ("best_estimator_", "estimator_"):
+        if getattr(estimator, name, None) is not None:
+            return [getattr(estimator, name)]
+    calibrated = getattr(estimator, "calibrated_classifiers_", None)
+    if calibrated is not None:
+        return [one.estimator for one in calibrated]
+    members = getattr(estimator, "estimators_", [])
+    # NumPy would take a pipeline in a list for a row of steps; trees come as an array.
+    return list(members.ravel() if isinstance(members, np.ndarray) else members)

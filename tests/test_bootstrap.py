@@ -254,6 +254,7 @@ def test_seeds_repeat_and_kinds_of_input_agree():
         ("f1", [0, 1], [0.1, 0.2], {"groups": [1, 1]}, "of one group"),
         ("f1", [0, 1], [0.1, 0.2], {"n_bootstrap": 10}, "n_bootstrap"),
         (sk.f1_score, [0, 1], [1], {}, "2 labels.*1 scores"),
+        (lambda y, p: np.nan, [0, 1], [1, 2], {}, "callable has to return a number"),
         ("quadratic_kappa", ["a", "b"], ["a", "b"], {}, "grades as numbers"),
         ("quadratic_kappa", [1, 2], [1], {}, "2 grades.*has 1"),
     ],

@@ -268,6 +268,8 @@ def test_band_needs_replicates_and_a_level(params):
     y, p, _ = make_predictions()
     with pytest.raises(ValueError, match=next(iter(params))):
         RocBandDisplay.from_predictions(y, p, **params)
+    with pytest.raises(ValueError, match="cases are of one group"):
+        RocBandDisplay.from_predictions(y, p, groups=np.zeros(len(y)))
 
 
 def test_replicates_without_a_class_are_counted(ax):
@@ -531,6 +533,10 @@ def test_subgroups_must_be_known_for_each_case():
         SubgroupDisplay.from_predictions(y, p, {"Sex": ["f", "m", "f"]})
     with pytest.raises(ValueError, match="subgroups contains missing"):
         SubgroupDisplay.from_predictions(y, p, [None, *"ab" * 149, "a"])
+    for names, twice in (("Overall", "b"), "Overall"), ((1, "1"), "1"):
+        site = np.array(names * 150, dtype=object)
+        with pytest.raises(ValueError, match=f"another row is called '{twice}'"):
+            SubgroupDisplay.from_predictions(y, p, site)
 
 
 def test_forest_of_nothing_but_small_subgroups(ax):

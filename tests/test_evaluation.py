@@ -542,6 +542,11 @@ def test_training_images_and_patients_are_said(images, tiny):
     assert "Training history" in titles
     with pytest.warns(UserWarning, match="trained on 30 of the 30 images"):
         evaluate(make_pipeline(clf), X[:30], y[:30])
+    ensemble = DeepEnsembleClassifier(tiny(), n_members=2).fit(X[:30], y[:30])
+    calibrated = CalibratedClassifierCV(FrozenEstimator(clf))
+    for outer in (ensemble, calibrated.fit(X[30:], y[30:])):
+        with pytest.warns(UserWarning, match="trained on 10 of the 20 images"):
+            evaluate(outer, X[20:], y[20:])
 
 
 @few_images

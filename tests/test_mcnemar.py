@@ -98,6 +98,16 @@ def test_no_discordant_pair_leaves_doubt():
     assert always.p_value == pytest.approx(1 / 32)
 
 
+@pytest.mark.parametrize("n", [1, 50, 333, 1001])
+def test_classifier_that_is_always_better_has_an_interval(n):
+    result = mcnemar_test(*make_pairs(0, n, 0, 0))
+    mirrored = mcnemar_test(*make_pairs(0, 0, n, 0))
+    assert result.difference == result.high == 1
+    z2 = 1.959964**2
+    assert result.low == pytest.approx((n - z2) / (n + z2), abs=1e-6)
+    assert mirrored.high == pytest.approx(-result.low)
+
+
 def test_many_cases_take_no_time_and_keep_the_normal_limit():
     result = mcnemar_test(*make_pairs(60_000, 20_300, 20_000, 0))
     assert result.p_value == pytest.approx(0.1351, abs=1e-3)

@@ -260,8 +260,8 @@ def test_images_of_differing_size_and_flattened_ones(tiny, images):
     mixed = [image if i % 2 else image[:8, :9] for i, image in enumerate(X)]
     clf = tiny(image_size=(10, 10)).fit(mixed, y)
     assert corrupt(mixed, "noise", 1, estimator=clf).shape == (40, 10, 10)
-    frame = robustness(clf, mixed, y, corruptions=["motion"], severities=[1])
-    assert len(frame) == 2
+    frame = robustness(clf, mixed, y, corruptions=["motion"], severities=range(1, 3))
+    assert len(frame) == 3
     rows = X.reshape(40, -1)
     clf = tiny(image_shape=(10, 10)).fit(rows, y)
     changed = corrupt(rows, "rotation", 3, estimator=clf, random_state=0)
@@ -273,6 +273,7 @@ def test_images_of_differing_size_and_flattened_ones(tiny, images):
     ("params", "match"),
     [
         ({"corruptions": ["fog"]}, "'fog'; there are noise, blur"),
+        ({"corruptions": "noise"}, "corruptions"),
         ({"severities": [0]}, "severities holds 0"),
         ({"severities": [1.5]}, "severities holds 1.5"),
         ({"scoring": "auc"}, "scoring"),

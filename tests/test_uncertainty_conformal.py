@@ -175,6 +175,8 @@ def test_cross_conformal_sets_average_the_p_values_of_folds():
         p_value += (1 + (score[:, None, None] >= new).sum(axis=0)) / 76 / 4
     np.testing.assert_array_equal(clf.predict_set(X[300:]), p_value > 0.1)
     assert clf.coverage_guarantee_ == pytest.approx(0.8)
+    assert clf.set_params(alpha=0.7).fit(X, y).coverage_guarantee_ == 0
+    clf.set_params(alpha=0.1).fit(X[:300], y[:300])
     assert clf.n_calibration_.tolist() == [300, 300]
     mean = np.mean([m.predict_proba(X) for m in clf.estimators_], axis=0)
     np.testing.assert_allclose(clf.predict_proba(X), mean)

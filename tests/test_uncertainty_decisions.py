@@ -6,11 +6,18 @@ import pytest
 import torch
 from lookup import frozen, make_patients
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import FixedThresholdClassifier, cross_validate
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    RepeatedKFold,
+    cross_validate,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmedimg.io import ImageSequence
 from skmedimg.metrics import aurc, threshold_at_sensitivity
@@ -122,6 +129,21 @@ def test_groups_arrive_through_metadata_routing(meta):
         assert not set(own) & set(new)
 
 
+@pytest.mark.parametrize("meta", META, ids=lambda meta: type(meta).__name__)
+def test_an_image_that_is_held_out_twice_is_an_error(meta):
+    X, y, _ = make_images()
+    repeated = RepeatedKFold(n_splits=4, n_repeats=3, random_state=0)
+    with pytest.raises(ValueError, match=f"cv=Repeated.* {2 * len(y)} images out agai"):
+        clone(meta).set_params(cv=repeated).fit(X, y)
+
+
+@pytest.mark.parametrize("meta", META, ids=lambda meta: type(meta).__name__)
+def test_a_single_patient_is_an_error(meta):
+    X, y, patient = make_images()
+    with pytest.raises(ValueError, match=f"all {len(y)} images are of one patient"):
+        clone(meta).set_params(cv=None).fit(X, y, groups=0 * patient)
+
+
 def test_images_may_lie_on_disk(tmp_path, tiny, images):
     X, y = images
     np.save(tmp_path / "X.npy", X)
@@ -135,14 +157,17 @@ def test_images_may_lie_on_disk(tmp_path, tiny, images):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("piped", [False, True])
 @pytest.mark.parametrize("known", ["images", "patients"])
 @pytest.mark.parametrize(
     "meta", [SelectiveClassifier, EmbeddingOutlierDetector], ids=lambda m: m.__name__
 )
-def test_frozen_networks_tell_what_they_have_seen(meta, known, tiny, images):
+def test_frozen_networks_tell_what_they_have_seen(meta, known, piped, tiny, images):
     X, y = images
     patient = np.arange(40) // 2
     network = FrozenEstimator(tiny().fit(X[:10], y[:10], groups=patient[:10]))
+    if piped:
+        network = FrozenEstimator(make_pipeline(FunctionTransformer(), network))
     rate = {"false_alarm_rate": 0.3} if meta is EmbeddingOutlierDetector else {}
     detector = meta(network, **rate)
     detector.fit(X[10:], y[10:], groups=patient[10:])
@@ -215,6 +240,10 @@ def test_score_is_the_accuracy_of_the_answers():
     assert clf.score(new, y[new]) == expected > clf.estimator.score(new, y[new])
     weight = np.where(clf.predict(new) == y[new], 1, 0)
     assert clf.score(new, y[new], sample_weight=weight) == 1
+    with pytest.raises(ValueError, match="both as text or both as numbers"):
+        clf.risk(new, y[new].astype(str))
+    with pytest.raises(ValueError, match=r"299 labels but predict\(X\) has 300"):
+        clf.score(new, y[new][1:])
     clf.threshold_ = 2.0
     assert np.isnan(clf.score(new, y[new]))
 
@@ -299,9 +328,9 @@ def test_flipped_labels_need_pos_label_and_flip_the_answer():
     clf = SensitivityThresholdClassifier(
         LogisticRegression(), sensitivity=0.8, random_state=0
     )
-    with pytest.raises(ValueError, match=r"\['benign', 'malignant'\].*pass it as pos"):
+    with pytest.raises(ValueError, match=r"'benign', 'malignant'.*pass it as pos"):
         clf.fit(X, names)
-    with pytest.raises(ValueError, match="pos_label='cyst' is not one of"):
+    with pytest.raises(ValueError, match="pos_label='cyst' is not a label of y"):
         clf.set_params(pos_label="cyst").fit(X, names)
     found = {}
     for label in ("benign", "malignant"):

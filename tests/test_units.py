@@ -231,6 +231,15 @@ def test_one_positive_image_makes_a_unit_positive_whichever_class_that_is():
         assert scorer(clf, X, y) == share
 
 
+@pytest.mark.parametrize("kind", [int, str])
+def test_labels_that_the_estimator_does_not_know_are_an_error(kind):
+    y, X, patient = make_images()
+    clf = LogisticRegression().fit(X, y)
+    y = np.where(patient == patient[0], 2, y).astype(kind)
+    with pytest.raises(ValueError, match=r"y holds .*2.* fitted on \[0, 1\] alone"):
+        UnitScorer("accuracy")(clf, X, y, patient)
+
+
 def test_scorer_without_units_says_where_they_come_from():
     y, X, _ = make_images()
     clf = LogisticRegression().fit(X, y)

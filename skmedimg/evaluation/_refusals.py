@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skmedimg._fingerprints import fitted_on_images
 from skmedimg.evaluation._cases import Cases
 from skmedimg.metrics import roc_auc_ci
 from skmedimg.metrics._units import what_counts_tell
@@ -43,7 +44,7 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Known
         Nothing where only probabilities are evaluated.
     """
-    found = list(_fitted_on_images(estimator, X))
+    found = list(fitted_on_images(estimator, X))
     images = [np.asarray(one.known_images(X), dtype=bool) for one, X in found]
     patients = []
     if groups is not None:
@@ -57,34 +58,6 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
         np.any(images, axis=0) if images else None,
         int(np.any(patients, axis=0).sum()) if patients else None,
     )
-
-
-def _fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
-    """Classifiers that know their training images, with the images each is given."""
-    if hasattr(estimator, "known_images"):
-        yield estimator, X
-        return
-    if hasattr(estimator, "steps"):
-        X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-    for inner in _fitted_within(estimator):
-        yield from _fitted_on_images(inner, X)
-
-
-def _fitted_within(estimator: Any) -> list[Any]:
-    """Fitted parts of pipelines, searches, calibrations and ensembles."""
-    if hasattr(estimator, "steps"):
-        return [estimator.steps[-1][1]]
-    if type(estimator).__name__ == "FrozenEstimator":
-        return [estimator.estimator]
-    for name in ("best_estimator_", "estimator_"):
-        if getattr(estimator, name, None) is not None:
-            return [getattr(estimator, name)]
-    calibrated = getattr(estimator, "calibrated_classifiers_", None)
-    if calibrated is not None:
-        return [one.estimator for one in calibrated]
-    members = getattr(estimator, "estimators_", [])
-    # NumPy would take a pipeline in a list for a row of steps; trees come as an array.
-    return list(members.ravel() if isinstance(members, np.ndarray) else members)
 
 
 def say_known(known: Known, n_images: int) -> Iterator[str]:

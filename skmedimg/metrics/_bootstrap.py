@@ -273,7 +273,10 @@ def _estimate(
     """
     kept = np.sort(replicates[~np.isnan(replicates)])
     if np.isnan(value) or len(kept) == 0:
-        raise ValueError("the metric is undefined on these cases: is a class missing?")
+        raise ValueError(
+            "the metric is NaN on these cases, or on all replicates of them: it needs "
+            "cases of every class, and a callable has to return a number."
+        )
     n_skipped = len(replicates) - len(kept)
     if np.ptp(kept) < 1e-12:
         warnings.warn(

@@ -147,8 +147,8 @@ def calibration_fit(
     Warns
     -----
     UndefinedMetricWarning
-        If no finite slope fits: the probabilities separate the classes perfectly (the
-        slope is infinite then) or are all equal (it is NaN). Bounds are NaN.
+        If no finite slope fits: the probabilities separate the classes, ties aside (the
+        slope is infinite then), or are all equal (it is NaN). Bounds are NaN.
     UserWarning
         If probabilities are exactly 0 or 1, whose logits are infinite.
 
@@ -228,9 +228,9 @@ def _slope_at_the_limit(positive: np.ndarray, x: np.ndarray) -> float | None:
     if np.ptp(x) < 1e-6:
         limit, seen = np.nan, "y_prob is the same for every case"
     elif x[positive].min() >= x[~positive].max():
-        limit, seen = np.inf, "y_prob separates the classes perfectly"
+        limit, seen = np.inf, "y_prob separates the classes (ties aside)"
     elif x[positive].max() <= x[~positive].min():
-        limit, seen = -np.inf, "y_prob separates the classes perfectly, the wrong way"
+        limit, seen = -np.inf, "y_prob separates the classes the wrong way"
     else:
         return None
     warnings.warn(

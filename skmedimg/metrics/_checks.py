@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_MISSING = {"None", "nan", "NaN", "NaT", "<NA>"}
+
 
 class Estimate(NamedTuple):
     """A figure with its confidence interval.
@@ -104,7 +106,14 @@ def check_decisions(
 
 
 def check_score(y_score: Any, n: int, name: str, labels: str) -> np.ndarray:
-    score = check_column(y_score, name).astype(np.float64)
+    score = check_column(y_score, name)
+    try:
+        score = score.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} holds other than numbers ({error}): pass scores, for example "
+            "predict_proba(X)[:, 1], not predicted labels."
+        ) from error
     if len(score) != n:
         raise ValueError(
             f"{labels} has {n} labels but {name} has {len(score)} scores: "
@@ -134,10 +143,23 @@ def check_labels(y_pred: Any, y_true: np.ndarray, name: str) -> np.ndarray:
             f"y_true has {len(y_true)} labels but {name} has {len(y_pred)}: pass one "
             "predicted label a case."
         )
+    if not _are_text(y_true) & _are_text(y_pred):
+        raise ValueError(
+            f"y_true holds {y_true.tolist()[0]!r} and {name} "
+            f"{y_pred.tolist()[0]!r}: of text and numbers no two are equal, and every "
+            "prediction would be wrong. Pass both as text or both as numbers."
+        )
     # Text beside numbers: NumPy would turn the numbers into text without a word.
     if (y_pred.dtype.kind in "US") != (y_true.dtype.kind in "US"):
         return y_pred.astype(object)
     return y_pred
+
+
+def _are_text(labels: np.ndarray) -> set[bool]:
+    """Return {True}, {False}, or both where only some of the labels are text."""
+    if labels.dtype != object:
+        return {labels.dtype.kind in "US"}
+    return {isinstance(label, str) for label in labels}
 
 
 def check_groups(groups: Any, n: int, name: str = "groups") -> np.ndarray:
@@ -188,16 +210,17 @@ def encode(values: np.ndarray, name: str) -> tuple[np.ndarray, list[Hashable]]:
     """Return a number for each value, and the values numbered (any hashables)."""
     codes: dict[Hashable, int] = {}
     code = np.array([codes.setdefault(value, len(codes)) for value in values.tolist()])
-    missing = [
-        str(value)
-        for value in codes
-        if not isinstance(value, str) and str(value) in {"None", "nan", "NaN", "<NA>"}
-    ]
+    missing = [value for value in codes if is_missing(value)]
     if missing:
         raise ValueError(
             f"{name} contains missing values ({missing[0]}): drop these cases first."
         )
     return code, list(codes)
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for a missing one, of NumPy or of pandas."""
+    return not isinstance(value, str) and str(value) in _MISSING
 
 
 def positive_code(

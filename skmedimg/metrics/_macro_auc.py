@@ -3,31 +3,38 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 from sklearn.utils._param_validation import Interval, Real, validate_params
 
-from skmedimg.metrics._auc import NO_VARIANCE, auc_interval, delong_components
+from skmedimg.metrics._auc import (
+    NO_VARIANCE,
+    auc_interval,
+    degrees_of_freedom,
+    delong_components,
+    logit_interval,
+)
 from skmedimg.metrics._checks import (
     Estimate,
     check_column,
     check_groups,
     count_clusters,
-    effective_clusters,
     encode,
+    is_missing,
 )
 
 
 class _Area(NamedTuple):
     """One class against the rest, or one label.
 
-    `errors` holds what each case adds to the error of the area, `sides` the variance
-    from either class with its degrees of freedom. Where these say nothing,
-    `lone_error` is a standard error taken from the interval of the area.
+    `errors` holds what each case adds to the error of the area, `variance` and `df`
+    its variance with the degrees of freedom. Where these say nothing, `lone_error` is
+    a standard error taken from the interval of the area.
     """
 
     value: float
     errors: np.ndarray
-    sides: list[tuple[float, float]]
+    variance: float
+    df: float
     lone_error: float
 
 
@@ -90,10 +97,9 @@ def macro_auc_ci(
     adds to the error of each of them, DeLong's structural components [1]_, is therefore
     summed over the areas, then over the cases of a cluster [2]_, before it is squared.
     The interval is symmetric on the logit scale, with Student's t. Its degrees of
-    freedom are the harmonic mean of those of each class of each area (effective number
-    of clusters less one, as in :func:`roc_auc_ci`), weighted by their part in the
-    variance. An area with zero or undefined variance takes part with the standard error
-    that its own interval implies.
+    freedom are the harmonic mean of those of each area, which are as in
+    :func:`roc_auc_ci`, weighted by the areas' variances. An area with zero or undefined
+    variance takes part with the standard error that its own interval implies.
 
     References
     ----------
@@ -157,6 +163,10 @@ def _check(
 
 
 def _check_multilabel(y_true: np.ndarray) -> np.ndarray:
+    if y_true.dtype == object:
+        # pandas' NA cannot become a float by itself.
+        known = [np.nan if is_missing(value) else value for value in y_true.flat]
+        y_true = np.reshape(known, y_true.shape)
     truth = y_true.astype(np.float64)
     strange = truth[~np.isnan(truth) & (truth != 0) & (truth != 1)]
     if len(strange):
@@ -186,37 +196,39 @@ def _area(
     known = np.flatnonzero(~np.isnan(truth))
     positive, own = truth[known] == 1, cluster[known]
     components = delong_components(positive, score[known])
-    value, errors, sides = float(components[positive].mean()), np.zeros(len(truth)), []
-    for side in (positive, ~positive):
-        at, n_clusters = known[side], count_clusters(own[side])
-        df = effective_clusters(own[side]) - 1
-        if df > 0:
+    value = float(components[positive].mean())
+    errors = np.zeros(len(truth))
+    df = degrees_of_freedom(positive, own)
+    if df > 0:
+        for side in (positive, ~positive):
+            at, n_clusters = known[side], count_clusters(own[side])
             share = (components[side] - value) / len(at)
             errors[at] = share * np.sqrt(n_clusters / (n_clusters - 1))
-            by_cluster = np.bincount(cluster[at], errors[at])
-            sides.append((float(by_cluster @ by_cluster), df))
-    by_cluster = np.bincount(cluster, errors)
-    if len(sides) == 2 and by_cluster @ by_cluster >= NO_VARIANCE:
-        return _Area(value, errors, sides, 0.0)
+    variance = _summed_square(errors, cluster)
+    if variance >= NO_VARIANCE:
+        return _Area(value, errors, variance, df, 0.0)
     _, low, high = auc_interval(positive, score[known], own, level)
     error = max(value - low, high - value) / float(ndtri((1 + level) / 2))
-    return _Area(value, np.zeros(len(truth)), [], error)
+    return _Area(value, np.zeros(len(truth)), 0.0, np.inf, error)
+
+
+def _summed_square(errors: np.ndarray, cluster: np.ndarray) -> float:
+    by_cluster = np.bincount(cluster, errors)
+    return float(by_cluster @ by_cluster)
 
 
 def _mean_area(areas: list[_Area], cluster: np.ndarray, level: float) -> Estimate:
     value = float(np.mean([area.value for area in areas]))
-    by_cluster = np.bincount(cluster, np.mean([area.errors for area in areas], axis=0))
+    errors = np.mean([area.errors for area in areas], axis=0)
     # The errors of areas without a variance are taken to be of one sign.
     lone_error = float(np.mean([area.lone_error for area in areas]))
-    error = np.sqrt(by_cluster @ by_cluster + lone_error**2)
-    sides = np.array([side for area in areas for side in area.sides])
+    error = float(np.sqrt(_summed_square(errors, cluster) + lone_error**2))
     df = np.inf
-    if len(sides):
-        variances, dfs = sides.T
-        df = variances.sum() / (variances / dfs).sum()
+    variances = np.array([area.variance for area in areas])
+    if variances.any():
+        df = variances.sum() / (variances / [area.df for area in areas]).sum()
+    if value not in (0, 1):
+        return logit_interval(value, error, df, level)
     half = float(stdtrit(df, (1 + level) / 2)) * error
-    if value in (0, 1):
-        bounds = np.clip([value - half, value + half], 0, 1)
-    else:
-        bounds = expit(logit(value) + half / (value * (1 - value)) * np.array([-1, 1]))
+    bounds = np.clip([value - half, value + half], 0, 1)
     return Estimate(value, *bounds.tolist())

@@ -142,7 +142,8 @@ def _tango_high(better: float, worse: float, n: float, level: float) -> float:
         # The maximum-likelihood share of worse pairs at that difference.
         b = (2 * n - better + worse) * difference - better - worse
         c = -worse * difference * (1 - difference)
-        share = (np.sqrt(b**2 - 8 * n * c) - b) / (4 * n)
+        # Rounding may leave less than nothing where all pairs are discordant one way.
+        share = (np.sqrt(max(b**2 - 8 * n * c, 0)) - b) / (4 * n)
         variance = n * max(2 * share + difference * (1 - difference), 0)
         return better - worse - n * difference + z * np.sqrt(variance)
 

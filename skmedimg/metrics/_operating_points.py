@@ -300,7 +300,9 @@ def threshold_at_sensitivity(
     With `groups`, positive cases of a patient are taken to be missed or found together,
     the most that they can depend on each other. They then count as
     (Σ m_i)² / Σ m_i² independent cases, where m_i is the number of positive cases of
-    patient i [2]_. Less dependence makes the threshold too low rather than too high.
+    patient i [2]_. Less dependence makes the threshold too low rather than too high;
+    patients whose cases are many and score lower than others' make it too high, for
+    this takes the number of cases to tell nothing of their scores.
 
     References
     ----------

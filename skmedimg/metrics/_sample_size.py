@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, ndtri, owens_t, stdtrit
+from scipy.special import ndtri, owens_t
 from sklearn.utils._param_validation import Interval, Real, validate_params
+
+from skmedimg.metrics._auc import logit_interval
 
 _INSIDE = Interval(Real, 0, 1, closed="neither")
 _MOST_PATIENTS = 10**9
@@ -110,10 +112,9 @@ def auc_sample_size(
         df = min(n_pos, n_neg) - 1
         if df <= 0:
             return 1.0
-        error = np.sqrt(_binormal_variance(auc, n_pos, n_neg))
-        half = stdtrit(df, (1 + level) / 2) * error / (auc * (1 - auc))
-        low, high = expit(logit(auc) + half * np.array([-1, 1]))
-        return float(high - low)
+        error = float(np.sqrt(_binormal_variance(auc, n_pos, n_neg)))
+        _, low, high = logit_interval(auc, error, df, level)
+        return high - low
 
     too_few, enough = 1, 2
     while planned_width(enough) > width:

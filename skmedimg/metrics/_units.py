@@ -351,7 +351,15 @@ class UnitScorer(BaseEstimator):
         proba = np.asarray(estimator.predict_proba(X))
         y = check_column(y, "y")
         if len(classes) == 2:
-            positive = positive_code(classes.tolist(), self.pos_label)
+            labels = classes.tolist()
+            positive = positive_code(labels, self.pos_label, "the estimator")
+            strange = [label for label in y.tolist() if label not in labels]
+            if strange:
+                raise ValueError(
+                    f"y holds {strange[0]!r}, and the estimator was fitted on "
+                    f"{labels} alone: leave these images out, or choose a cv whose "
+                    "training sets hold every class."
+                )
             proba = proba[:, [1 - positive, positive]]
             y = (y == classes[positive]).astype(int)
             classes = np.array([0, 1])

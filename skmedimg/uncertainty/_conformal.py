@@ -140,7 +140,8 @@ class ConformalClassifier(HeldOutClassifier):
         self.n_calibration_ = np.sum(
             [[len(scores) for scores in part] for part in self._scores], axis=0
         )
-        self.coverage_guarantee_ = 1 - self.alpha * (1 if len(parts) == 1 else 2)
+        error_rate = self.alpha * (1 if len(parts) == 1 else 2)
+        self.coverage_guarantee_ = max(0.0, 1 - error_rate)
 
     def _calibrate(self, part: Part) -> list[np.ndarray]:
         """Sorted calibration scores for each class."""

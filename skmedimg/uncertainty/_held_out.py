@@ -23,8 +23,9 @@ from sklearn.model_selection import (
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_y, check_is_fitted
+from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
 
+from skmedimg._fingerprints import fitted_on_images
 from skmedimg._random import seed_of
 from skmedimg._sequence import ImageSequence
 from skmedimg.images import is_lazy
@@ -85,7 +86,8 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             If there are too few held-out images or patients, a class is not among
-            those that the estimator was fitted on, or `cv` splits a patient.
+            those that the estimator was fitted on, or `cv` splits a patient or holds
+            an image out more than once.
         """
         X, y = indexable(on_disk_as_sequence(X), y)
         y = _check_y(y, estimator=self)
@@ -132,6 +134,14 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         else:
             cv = check_cv(self.cv)
         splits = list(cv.split(X, y, patients))
+        held_out = np.concatenate([held_out for _, held_out in splits])
+        n_again = len(held_out) - len(np.unique(held_out))
+        if n_again:
+            raise ValueError(
+                f"cv={self.cv!r} holds {n_again} images out again that another fold "
+                "has held out, and would count each as several: pass folds that hold "
+                "an image out at most once, such as a number of folds."
+            )
         for train, held_out in splits:
             if patients is None:
                 break
@@ -188,6 +198,11 @@ def split_off(
     Not stratified: what holds for the held-out side on average holds for new patients
     because both are a random draw of patients.
     """
+    if patients is not None and len(np.unique(patients)) < 2:
+        raise ValueError(
+            f"all {n} images are of one patient, and some patients are to be held out: "
+            "add images of others, or leave out groups if these are not patients."
+        )
     kind = ShuffleSplit if patients is None else GroupShuffleSplit
     splitter = kind(1, test_size=fraction, random_state=seed)
     return next(splitter.split(np.zeros(n), groups=patients))
@@ -232,12 +247,13 @@ def on_disk_as_sequence(X: Any) -> Any:
 
 def warn_of_seen_images(estimator: Any, X: Any, patients: np.ndarray | None) -> None:
     """Say that a frozen estimator was fitted on what is to be held out, if it knows."""
-    frozen = isinstance(estimator, FrozenEstimator)
-    if not frozen or not hasattr(estimator, "known_images"):
+    if not isinstance(estimator, FrozenEstimator):
         return
-    seen = estimator.known_images(X)
-    if patients is not None:
-        seen = seen | estimator.known_patients(patients)
+    seen = np.zeros(_num_samples(X), dtype=bool)
+    for network, images in fitted_on_images(estimator, X):
+        seen |= network.known_images(images)
+        if patients is not None:
+            seen |= network.known_patients(patients)
     if seen.any():
         warnings.warn(
             f"The frozen estimator was fitted on {int(seen.sum())} of the {len(seen)} "

@@ -4,11 +4,12 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmedimg.metrics import AURC, aurc
+from skmedimg.metrics._checks import check_column
+from skmedimg.metrics._proportions import correct
 from skmedimg.model_selection._patients import patients_of
 from skmedimg.uncertainty._held_out import HeldOutClassifier, OneEstimator, Part
 
@@ -23,8 +24,8 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         `sklearn.frozen.FrozenEstimator` is taken as it is: fit then only draws the
         line between answering and referring, on images that must be new to it.
     coverage : float, default=0.8
-        Share of images like those of fit that is answered, on average at least.
-    refer_label : object, default="refer"
+        Share of images like those of fit that is answered on average; see Notes.
+    refer_label : int, float, bool or str, default="refer"
         What `predict` gives for an image that is referred; none of the classes.
     cv : int, splitter, iterable or None, default=None
         None holds out `calibration_fraction` of the patients once. A number of folds
@@ -59,7 +60,10 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
     label that it answers [1]_; with two classes, neither is treated as the positive
     one. The threshold is the order statistic of n held-out confidences that a new image
     reaches with probability `coverage` at least; with ``coverage=1`` nothing is
-    referred. Patients are whole in the split, and images count alike.
+    referred. That is exact for independent images and ``cv=None``. With groups patients
+    are whole in the split and images count alike, so that a few patients leave the
+    share uncertain by about one of them; with `cv` the confidences are of estimators
+    that learnt from fewer images than the one that answers.
 
     What is answered is easier than what is referred: sensitivity and specificity among
     the answered are not those of the classifier on all patients.
@@ -199,8 +203,8 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         if not answered.any():
             return float("nan")
         weight = None if sample_weight is None else np.asarray(sample_weight)[answered]
-        true = np.asarray(y).reshape(len(answer))
-        return accuracy_score(true[answered], answer[answered], sample_weight=weight)
+        right = correct(check_column(y, "y"), answer, "predict(X)")
+        return float(np.average(right[answered], weights=weight))
 
     def risk(self, X: Any, y: Any, groups: Any = None) -> AURC:
         """Error rate on average over all coverages, of this order of referral.
@@ -221,7 +225,7 @@ class SelectiveClassifier(OneEstimator, HeldOutClassifier):
         """
         answer, confidence = self._answer(X)
         patients = patients_of(X, groups, len(answer))
-        error = (answer != np.asarray(y).reshape(len(answer))).astype(float)
+        error = ~correct(check_column(y, "y"), answer, "predict(X)")
         return aurc(error, confidence, groups=patients, random_state=self.random_state)
 
     def _answer(self, X: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from skmedimg.metrics import threshold_at_sensitivity
+from skmedimg.metrics._checks import positive_code
 from skmedimg.uncertainty._held_out import HeldOutClassifier, OneEstimator, Part
 
 
@@ -23,7 +24,7 @@ class SensitivityThresholdClassifier(OneEstimator, HeldOutClassifier):
         Share of new positive cases to find.
     confidence : float, default=0.95
         Probability that the threshold finds that share.
-    pos_label : object, default=None
+    pos_label : int, float, bool or str, default=None
         Label of the positive class. None means 1, and is allowed where the labels are
         {0, 1} or {-1, 1}.
     cv : int, splitter, iterable or None, default=None
@@ -59,8 +60,9 @@ class SensitivityThresholdClassifier(OneEstimator, HeldOutClassifier):
     -----
     The threshold that has the sensitivity on the held-out cases themselves misses it on
     new ones about every second time. This one is lower: an order statistic of the
-    held-out positive cases that is a tolerance bound, whatever the distribution. It
-    holds for patients like those of fit. On others nothing is promised: thresholds
+    held-out positive cases that is a tolerance bound, whatever the distribution (with
+    groups approximately, see `threshold_at_sensitivity`). It holds for patients like
+    those of fit. On others nothing is promised: thresholds
     drawn on PneumoniaMNIST's training set found enough of the pneumonias of its
     official test set as well, but their specificity fell from .95 to .69
     (``benchmarks/bench_uncertainty.py``).
@@ -135,17 +137,7 @@ class SensitivityThresholdClassifier(OneEstimator, HeldOutClassifier):
                 f"{len(labels)} classes, {labels[:5]}: a sensitivity is of one class "
                 "against one other."
             )
-        positive = self.pos_label
-        if positive is None:
-            if set(labels) not in ({0, 1}, {-1, 1}):
-                raise ValueError(
-                    f"The classes are {labels}, and which one is positive decides what "
-                    "sensitivity means: pass it as pos_label."
-                )
-            positive = 1
-        if positive not in labels:
-            raise ValueError(f"pos_label={positive!r} is not one of {labels}.")
-        return labels.index(positive)
+        return positive_code(labels, self.pos_label, "y")
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict labels at `threshold_`.

@@ -16,6 +16,7 @@ from skmedimg.metrics._plot._drawing import (
     reference_line,
     with_name,
 )
+from skmedimg.metrics._proportions import correct
 from skmedimg.metrics._selective import AURC, aurc, risk_coverage_curve
 
 
@@ -240,7 +241,7 @@ class RiskCoverageDisplay:
         probability = estimator.predict_proba(X)
         predicted = np.asarray(estimator.classes_)[probability.argmax(axis=1)]
         return cls.from_predictions(
-            predicted != check_column(y, "y"),
+            ~correct(check_column(y, "y"), predicted, "predict_proba(X)"),
             probability.max(axis=1),
             groups=groups_in(X, groups),
             level=level,

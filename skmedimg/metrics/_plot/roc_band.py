@@ -9,7 +9,12 @@ from sklearn.utils._plotting import _validate_style_kwargs
 
 from skmedimg.metrics._auc import roc_auc_ci
 from skmedimg.metrics._bootstrap import draw_clusters
-from skmedimg.metrics._checks import Estimate, check_binary, check_generator
+from skmedimg.metrics._checks import (
+    Estimate,
+    check_binary,
+    check_generator,
+    check_several_clusters,
+)
 from skmedimg.metrics._plot._drawing import (
     BAND,
     axes_for,
@@ -215,7 +220,7 @@ class RocBandDisplay:
         Raises
         ------
         ValueError
-            As from `roc_auc_ci`.
+            As from `roc_auc_ci`, and if all cases are of one group.
 
         Notes
         -----
@@ -230,6 +235,7 @@ class RocBandDisplay:
             y_true, y_score, pos_label=pos_label, level=level, groups=groups
         )
         positive, score, cluster = check_binary(y_true, y_score, pos_label, groups)
+        check_several_clusters(cluster)
         fpr, tpr, _ = roc_curve(positive, score)
         grid = np.linspace(0, 1, _GRID)
         rng = check_generator(random_state)

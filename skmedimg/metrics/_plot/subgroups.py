@@ -288,7 +288,7 @@ def _rows_of(subgroups: Any, n: int) -> dict[str, np.ndarray]:
     divisions = {"": subgroups}
     if isinstance(subgroups, Mapping) or getattr(subgroups, "ndim", 1) == 2:
         divisions = {f"{name}: ": subgroups[name] for name in subgroups}
-    rows = {}
+    rows: dict[str, np.ndarray] = {}
     for prefix, values in divisions.items():
         name = f"subgroups[{prefix[:-2]!r}]" if prefix else "subgroups"
         column = check_column(values, name)
@@ -298,7 +298,13 @@ def _rows_of(subgroups: Any, n: int) -> dict[str, np.ndarray]:
             )
         code, labels = encode(column, name)
         for k in sorted(range(len(labels)), key=lambda k: _natural(labels[k])):
-            rows[f"{prefix}{labels[k]}"] = code == k
+            label = f"{prefix}{labels[k]}"
+            if label in {"Overall", *rows}:
+                raise ValueError(
+                    f"{name} holds {labels[k]!r}, and another row is called {label!r} "
+                    "already: rename that subgroup."
+                )
+            rows[label] = code == k
     return rows
 
 
