@@ -44,28 +44,35 @@ def patient_key(group: Any) -> bytes:
 
 
 def fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
-    """Classifiers that know their training images, with the images each is given."""
+    """What recognises its training images, each with the images that it is given.
+
+    It looks below pipelines, searches, thresholds and frozen estimators, and into every
+    member of ensembles and calibrations: each may have seen other images.
+    """
     if hasattr(estimator, "known_images"):
         yield estimator, X
         return
-    if hasattr(estimator, "steps"):
-        X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-    for inner in _fitted_within(estimator):
+    if hasattr(estimator, "steps") and len(estimator.steps) > 1:
+        X = estimator[:-1].transform(X)
+    for inner in _fitted_inside(estimator):
         yield from fitted_on_images(inner, X)
 
 
-def _fitted_within(estimator: Any) -> list[Any]:
-    """Fitted parts of pipelines, searches, calibrations and ensembles."""
+def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """The first of `fitted_on_images`; the estimator itself where there is none."""
+    return next(fitted_on_images(estimator, X), (estimator, X))
+
+
+def _fitted_inside(estimator: Any) -> list[Any]:
     if hasattr(estimator, "steps"):
         return [estimator.steps[-1][1]]
-    if type(estimator).__name__ == "FrozenEstimator":
-        return [estimator.estimator]
     for name in ("best_estimator_", "estimator_"):
         if getattr(estimator, name, None) is not None:
             return [getattr(estimator, name)]
-    calibrated = getattr(estimator, "calibrated_classifiers_", None)
-    if calibrated is not None:
-        return [one.estimator for one in calibrated]
-    members = getattr(estimator, "estimators_", [])
-    # NumPy would take a pipeline in a list for a row of steps; trees come as an array.
-    return list(members.ravel() if isinstance(members, np.ndarray) else members)
+    if type(estimator).__name__ == "FrozenEstimator":
+        return [estimator.estimator]
+    if hasattr(estimator, "calibrated_classifiers_"):
+        return [one.estimator for one in estimator.calibrated_classifiers_]
+    members = getattr(estimator, "estimators_", None)
+    # Of images it is a list; trees of a forest come as an array too.
+    return members if isinstance(members, list) else []

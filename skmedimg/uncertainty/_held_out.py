@@ -23,9 +23,9 @@ from sklearn.model_selection import (
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_y, _num_samples, check_is_fitted
+from sklearn.utils.validation import _check_y, check_is_fitted
 
-from skmedimg._fingerprints import fitted_on_images
+from skmedimg._fingerprints import last_step
 from skmedimg._random import seed_of
 from skmedimg._sequence import ImageSequence
 from skmedimg.images import is_lazy
@@ -249,11 +249,12 @@ def warn_of_seen_images(estimator: Any, X: Any, patients: np.ndarray | None) -> 
     """Say that a frozen estimator was fitted on what is to be held out, if it knows."""
     if not isinstance(estimator, FrozenEstimator):
         return
-    seen = np.zeros(_num_samples(X), dtype=bool)
-    for network, images in fitted_on_images(estimator, X):
-        seen |= network.known_images(images)
-        if patients is not None:
-            seen |= network.known_patients(patients)
+    network, X = last_step(estimator, X)
+    if not hasattr(network, "known_images"):
+        return
+    seen = network.known_images(X)
+    if patients is not None:
+        seen = seen | network.known_patients(patients)
     if seen.any():
         warnings.warn(
             f"The frozen estimator was fitted on {int(seen.sum())} of the {len(seen)} "
