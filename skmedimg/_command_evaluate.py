@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skmedimg._command_output import check_writable, written
+from skmedimg._command_words import in_options
 from skmedimg.datasets._lookup import check_columns
 from skmedimg.datasets._tables import numbers_or_text, read_as_written
 from skmedimg.evaluation import EvaluationReport, evaluate
+from skmedimg.evaluation._cases import MOST_LEVELS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # What `skmedimg predict` begins the columns of its probabilities with.
 _PREFIX = "probability_"
+_DATE = r"\d{4}-\d{2}-\d{2}"
 _DOCUMENTS = ("html", "docx", "latex", "csv")
 
 
@@ -41,6 +44,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """
     for name in _DOCUMENTS:
         check_writable(getattr(arguments, name), f"--{name}")
+    both = sorted({*arguments.y} & {*arguments.p, *arguments.compare})
+    if both:
+        raise ValueError(
+            f"column {both[0]!r} is among the labels and among the probabilities: the "
+            "figures would be those of a perfect model."
+        )
     frame, decimal = _read(arguments.table, arguments)
     y, proba, kept = _labels_and_scores(frame, decimal, arguments)
     own = frame[kept]
@@ -51,7 +60,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         classes=_classes(arguments),
         unit=_column(own, arguments.unit),
         groups=_column(own, arguments.patient),
-        subgroups=_subgroups(own, arguments),
+        subgroups=_subgroups(own, decimal, arguments),
         names=_column(own, arguments.name),
         threshold=arguments.threshold,
         target_sensitivity=arguments.target_sensitivity,
@@ -63,7 +72,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         label=arguments.label,
         random_state=arguments.seed,
     )
-    print(report)
+    print(_in_options(str(report)))
     _write(report, arguments)
     return 0
 
@@ -100,6 +109,8 @@ def _labels_and_scores(
     if not kept.any():
         raise ValueError("no row has both a label and a probability.")
     labels = numbers_or_text(column[kept], decimal).to_numpy()
+    if labels.dtype.kind == "f" and (labels == np.rint(labels)).all():
+        labels = labels.astype(np.int64)  # a gap somewhere has made 1.0 of 1
     if len(arguments.p) == 1:
         return labels, proba[kept, 0], kept
     return labels.astype(str), proba[kept], kept
@@ -129,24 +140,66 @@ def _classes(arguments: argparse.Namespace) -> list[str] | None:
 
 
 def _positive(y: np.ndarray, asked: str | None) -> Any:
-    """The label that is written as `asked`."""
+    """The label that is written as `asked`, or is the same number."""
+    if y.ndim == 2:
+        return asked
+    labels = np.unique(y).tolist()
     if asked is None:
-        return None
-    for label in np.unique(y).tolist():
-        if str(label) == asked:
+        # Of several columns of probabilities labels are text, as the columns' names.
+        return "1" if labels in (["0", "1"], ["-1", "1"]) else None
+    for label in labels:
+        if str(label) == asked or _is_number(asked, label):
             return label
     return asked
 
 
+def _is_number(text: str, number: Any) -> bool:
+    try:
+        return not isinstance(number, str) and float(text) == number
+    except ValueError:
+        return False
+
+
 def _column(frame: "pd.DataFrame", name: str | None) -> np.ndarray | None:
-    return None if name is None else frame[name].to_numpy()
+    """A column of names, none of them missing."""
+    if name is None:
+        return None
+    empty = frame[name].isna().to_numpy()
+    if empty.any():
+        raise ValueError(
+            f"column {name!r} is empty in {empty.sum()} rows, the first of them row "
+            f"{frame.index[empty][0] + 1} below the header: fill it, or take these "
+            "rows out of the table."
+        )
+    return frame[name].to_numpy()
 
 
 def _subgroups(
-    frame: "pd.DataFrame", arguments: argparse.Namespace
+    frame: "pd.DataFrame", decimal: str, arguments: argparse.Namespace
 ) -> "dict[str, pd.Series] | None":
-    names = [name for name in (arguments.site, *arguments.subgroup) if name is not None]
-    return {name: frame[name] for name in names} or None
+    found = {} if arguments.site is None else {arguments.site: frame[arguments.site]}
+    return found | {c: _measured(frame[c], decimal) for c in arguments.subgroup} or None
+
+
+def _measured(column: "pd.Series", decimal: str) -> "pd.Series":
+    """A column of many numbers or dates as such, all others as they are written."""
+    import pandas as pd
+
+    known = column[column.notna()]
+    if known.nunique() <= MOST_LEVELS:
+        return column
+    numbers = numbers_or_text(known, decimal)
+    if pd.api.types.is_numeric_dtype(numbers):
+        return numbers.reindex(column.index)
+    if known.str.match(_DATE).all():
+        return pd.to_datetime(column, format="ISO8601", errors="coerce")
+    return column
+
+
+def _in_options(report: str) -> str:
+    """The report with notes that name options; names of classes stay as they are."""
+    lines = report.split("\n")
+    return "\n".join(in_options(x) if x.startswith("Note: ") else x for x in lines)
 
 
 def _tuning(arguments: argparse.Namespace) -> tuple | None:
@@ -154,8 +207,8 @@ def _tuning(arguments: argparse.Namespace) -> tuple | None:
         return None
     frame, decimal = _read(arguments.threshold_from, arguments)
     y, proba, kept = _labels_and_scores(frame, decimal, arguments)
-    patients = _column(frame[kept], arguments.patient)
-    return (y, proba) if patients is None else (y, proba, patients)
+    own = frame[kept]
+    return y, proba, _column(own, arguments.patient), _column(own, arguments.unit)
 
 
 def _compared(

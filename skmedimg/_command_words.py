@@ -61,6 +61,8 @@ def _option(found: re.Match[str]) -> str:
     try:
         value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
+        if text.startswith("("):  # arrays, which a shell has no words for
+            return option
         value = text
     values = value if isinstance(value, tuple | list) else [value]
     return " ".join([option, *(shlex.quote(str(one)) for one in values)])

@@ -1,7 +1,7 @@
 """Which patients and images an estimator has seen, without holding any of them."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -43,30 +43,36 @@ def patient_key(group: Any) -> bytes:
     return str(group).encode()
 
 
-def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """What was fitted on images, below pipelines and meta-estimators, and its images.
+def fitted_on_images(estimator: Any, X: Any) -> Iterator[tuple[Any, Any]]:
+    """What recognises its training images, each with the images that it is given.
 
-    Of several members the first: those of an ensemble have seen the same images, those
-    of folds most of them.
+    It looks below pipelines, searches, thresholds and frozen estimators, and into every
+    member of ensembles and calibrations: each may have seen other images.
     """
-    while True:
-        if hasattr(estimator, "steps"):
-            X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-            inner = estimator.steps[-1][1]
-        else:
-            inner = _fitted_inside(estimator)
-        if inner is None:
-            return estimator, X
-        estimator = inner
+    if hasattr(estimator, "known_images"):
+        yield estimator, X
+        return
+    if hasattr(estimator, "steps") and len(estimator.steps) > 1:
+        X = estimator[:-1].transform(X)
+    for inner in _fitted_inside(estimator):
+        yield from fitted_on_images(inner, X)
 
 
-def _fitted_inside(estimator: Any) -> Any:
+def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """The first of `fitted_on_images`; the estimator itself where there is none."""
+    return next(fitted_on_images(estimator, X), (estimator, X))
+
+
+def _fitted_inside(estimator: Any) -> list[Any]:
+    if hasattr(estimator, "steps"):
+        return [estimator.steps[-1][1]]
     for name in ("best_estimator_", "estimator_"):
         if getattr(estimator, name, None) is not None:
-            return getattr(estimator, name)
+            return [getattr(estimator, name)]
     if type(estimator).__name__ == "FrozenEstimator":
-        return estimator.estimator
+        return [estimator.estimator]
     if hasattr(estimator, "calibrated_classifiers_"):
-        return estimator.calibrated_classifiers_[0].estimator
+        return [one.estimator for one in estimator.calibrated_classifiers_]
     members = getattr(estimator, "estimators_", None)
-    return members[0] if isinstance(members, list) and members else None
+    # Of images it is a list; trees of a forest come as an array too.
+    return members if isinstance(members, list) else []

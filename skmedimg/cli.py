@@ -343,7 +343,10 @@ def _add_columns(group: Any) -> None:
     }
     for name, text in columns.items():
         group.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    group.add_argument("--subgroup", nargs="+", metavar="COLUMN", default=[])
+    group.add_argument(
+        "--subgroup", nargs="+", metavar="COLUMN", default=[],
+        help="others; many numbers or dates (2024-01-31) are cut into thirds",
+    )  # fmt: skip
     group.add_argument(
         "--compare", nargs="+", metavar="COLUMN", default=[],
         help="probability of the positive class by other models",

@@ -113,7 +113,88 @@ def test_threshold_of_other_patients(table, tmp_path, capsys):
     assert captured.err == ""
     assert main(words(table, **options)) == 0
     captured = capsys.readouterr()
-    assert "Choose it on other patients, --threshold-from" in captured.err
+    for text in (captured.err, captured.out):
+        assert "Choose it on other patients, --threshold-from." in text
+    assert "Pass --unit to score lesions" in captured.out
+
+
+def test_rows_to_choose_the_threshold_on_are_joined_by_unit(table, tmp_path, capsys):
+    tuning = make_table(1, first_patient=500)
+    tuning.to_csv(tmp_path / "tuning.csv", index=False)
+    options = {"target_sensitivity": 0.8, "patient": "id", "unit": "id"}
+    assert main(words(table, **options, threshold_from=tmp_path / "tuning.csv")) == 0
+    n_positive = (tuning.label == "malignant").sum() // 2
+    assert f"80 other cases, {n_positive} of them" in capsys.readouterr().out
+
+
+def test_numbers_and_dates_are_cut_into_thirds_and_sites_stay_text(tmp_path):
+    data = make_table()
+    data["age"] = [None, *(f"{20 + i / 4}".replace(".", ",") for i in range(159))]
+    data["taken"] = pd.date_range("2024-01-01", periods=160).strftime("%Y-%m-%d")
+    data["clinic"] = np.where(data.index % 2, "007", "08")
+    data.to_csv(tmp_path / "de.csv", index=False, sep=";", decimal=",")
+    out = tmp_path / "figures.csv"
+    options = {"site": "clinic", "csv": out}
+    line = [*words(tmp_path / "de.csv", **options), "--subgroup", "age", "taken"]
+    assert main(line) == 0
+    assert {of for of in pd.read_csv(out).of if ":" in of} == {
+        "clinic: 007",
+        "clinic: 08",
+        "age: 20 to 33",
+        "age: 33.25 to 46.25",
+        "age: 46.5 to 59.5",
+        "age: not known",
+        "taken: 2024-01-01 to 2024-02-23",
+        "taken: 2024-02-24 to 2024-04-16",
+        "taken: 2024-04-17 to 2024-06-08",
+    }
+
+
+def test_labels_0_and_1_however_they_are_written(tmp_path, capsys):
+    data = make_table()
+    data["label"] = (data["label"] == "malignant").astype(int)
+    data["probability_0"], data["probability_1"] = 1 - data["score"], data["score"]
+    data.to_csv(tmp_path / "int.csv", index=False)
+    data.astype({"label": float}).to_csv(tmp_path / "float.csv", index=False)
+    said = []
+    for name in ("int.csv", "float.csv"):
+        line = ["evaluate", str(tmp_path / name), "--y", "label", "--p"]
+        for columns in (["score"], ["probability_0", "probability_1"]):
+            for positive in ([], ["--positive", "1"], ["--positive", "1.0"]):
+                if len(columns) == 2 and positive[1:] == ["1.0"]:
+                    continue
+                assert main([*line, *columns, *positive]) == 0
+                said.append(capsys.readouterr().out)
+    assert len(said) == 10
+    assert len(set(said)) == 1
+    assert "Positive = 1\n" in said[0]
+    assert "too narrow if a patient has several. Pass --patient." in said[0]
+
+
+def test_rows_without_a_patient_are_said(tmp_path, capsys):
+    data = make_table()
+    data.loc[[3, 7], "id"] = None
+    data.to_csv(tmp_path / "gaps.csv", index=False)
+    assert main(words(tmp_path / "gaps.csv", patient="id")) == 2
+    said = capsys.readouterr().err
+    assert "'id' is empty in 2 rows, the first of them row 4 below" in said
+
+
+@pytest.mark.filterwarnings("default:The number of images predicts")
+def test_rows_of_other_patients_are_joined_by_unit_too(table, tmp_path, capsys):
+    tuning = make_table(1, first_patient=500)
+    tuning.to_csv(tmp_path / "tuning.csv", index=False)
+    joined = tuning.groupby("id", as_index=False).agg(
+        {"score": "max", "label": "first"}
+    )
+    joined.to_csv(tmp_path / "joined.csv", index=False)
+    said = []
+    for name in ("tuning.csv", "joined.csv"):
+        options = {"patient": "id", "unit": "id", "aggregate": "max"}
+        options |= {"target_sensitivity": 0.7, "threshold_from": tmp_path / name}
+        assert main(words(table, **options)) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
 
 
 def test_several_classes_and_several_labels(tmp_path, capsys):
@@ -145,6 +226,7 @@ def test_several_classes_and_several_labels(tmp_path, capsys):
         ({"patient": "who"}, "no column 'who'"),
         ({"p": "hospital"}, "holds 'south', which is no number"),
         ({"positive": "odd"}, "--positive odd is not a label"),
+        ({"p": "label"}, "among the labels and among the probabilities"),
         ({"html": "/nowhere/report.html"}, "--html"),
         ({"prevalence": 2}, "prevalence"),
     ],

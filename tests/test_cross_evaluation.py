@@ -5,9 +5,11 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import norm, t
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from skmedimg.evaluation import cross_evaluate
+from skmedimg.evaluation._cross import corrected_t_test
 from skmedimg.io import ImageSequence
 
 
@@ -100,3 +102,27 @@ def test_cross_evaluation_of_images_keeps_patients_apart(images, tiny):
         cross_evaluate(Given(), flat, y, cv=folds, groups=y)
     with pytest.raises(ValueError, match="are of one class"):
         cross_evaluate(Given(), flat, np.sort(y), cv=KFold(2))
+
+
+def test_the_estimators_own_name_is_refused():
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    others = {"model": LogisticRegression(C=0.1)}
+    with pytest.raises(ValueError, match="another name"):
+        cross_evaluate(LogisticRegression(), X, y, compare_with=others)
+
+
+def test_what_models_cannot_be_compared_with():
+    X, y = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40) % 2
+    clf = LogisticRegression()
+    with pytest.raises(ValueError, match="list has no predict_proba"):
+        cross_evaluate(clf, X, y, compare_with=[clf])
+    one = [(np.arange(20), np.arange(20, 40))]
+    with pytest.raises(ValueError, match="two or more"):
+        cross_evaluate(clf, X, y, cv=one, compare_with=clf)
+    assert cross_evaluate(clf, X, y, cv=one).fold_auc.shape == (1,)
+
+
+def test_a_model_that_is_always_worse_has_a_negative_statistic():
+    test = corrected_t_test(np.array([-0.25, -0.25]), 0.5, 0.95)
+    assert test.statistic == -np.inf
+    assert test.p_value == 0

@@ -1,5 +1,6 @@
 """The evaluation report: its figures, what it says aloud, what it refuses."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -8,13 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
-from sklearn.model_selection import KFold, TunedThresholdClassifierCV
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    make_scorer,
+    roc_auc_score,
+)
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    KFold,
+    TunedThresholdClassifierCV,
+)
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmedimg.evaluation import correct_prior, evaluate
+from skmedimg.evaluation._cases import as_subgroups
 from skmedimg.evaluation._checklists import AUTHOR, CLAIM, TRIPOD_AI
 from skmedimg.io import ImageSequence
 from skmedimg.metrics import (
@@ -24,11 +38,15 @@ from skmedimg.metrics import (
     sensitivity_ci,
     threshold_at_sensitivity,
 )
-from skmedimg.uncertainty import DeepEnsembleClassifier
+from skmedimg.uncertainty import (
+    DeepEnsembleClassifier,
+    SensitivityThresholdClassifier,
+)
 
-# Ten images are easily ranked without a mistake; bootstrap and calibration say so.
+# Ten images are easily ranked without a mistake, or all wrongly: both are said.
 few_images = pytest.mark.filterwarnings(
-    "ignore::sklearn.exceptions.UndefinedMetricWarning"
+    "ignore::sklearn.exceptions.UndefinedMetricWarning",
+    "ignore:The AUC is .*, below one half",
 )
 
 
@@ -89,6 +107,7 @@ def test_the_headline_is_per_unit_and_its_intervals_by_patient(predictions):
     assert report.headline[0].metric == "AUC"
 
 
+@pytest.mark.filterwarnings("ignore:The AUC is .*, below one half")
 def test_positive_class_is_named_and_flipping_it_flips_the_numbers(predictions):
     names = {0: "malignant", 1: "benign"}
     benign = report_of(predictions, class_names=names)
@@ -128,6 +147,23 @@ def test_predictive_values_are_at_the_prevalence_asked_for(predictions):
     sensitivity, specificity = rows["Sensitivity"], rows["Specificity"]
     true, false = 0.02 * sensitivity, 0.98 * (1 - specificity)
     assert rows["PPV at prevalence 0.02"] == pytest.approx(true / (true + false))
+
+
+@few_images
+@pytest.mark.filterwarnings("ignore:the number of images predicts")
+@pytest.mark.parametrize("method", ["mean", "noisy-or"])
+def test_the_prevalence_is_that_of_the_cases(method):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3 == 0
+    unit = np.repeat(np.arange(60), np.where(y, 3, 2))
+    # The first image of a lesion has the probability, the others none.
+    score = np.where(np.diff(unit, prepend=-1) > 0, rng.random(len(unit)), 0)
+    report = evaluate(
+        score, y=y[unit].astype(int), unit=unit, aggregate=method, n_bootstrap=50
+    )
+    guessed = figures(report, "Prevalence").value
+    assert guessed["AUC"] == 0.5
+    assert guessed["Brier score"] == pytest.approx(y.mean() * (1 - y.mean()))
 
 
 def test_every_report_has_a_baseline(predictions):
@@ -182,6 +218,33 @@ def test_subgroups_share_the_threshold_and_small_ones_are_suppressed(predictions
     assert row["Units"] == "10"
 
 
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (np.arange(90), ["0 to 29", "30 to 59", "60 to 89"]),
+        (np.r_[np.zeros(70), np.arange(20)], ["0", "1 to 19"]),
+        (np.r_[np.arange(20), np.full(70, 99)], ["0 to 19", "99"]),
+        (pd.array([*range(89), None], dtype="Int64"), [
+            "0 to 29", "30 to 58", "59 to 88", "not known",
+        ]),
+        (pd.date_range("2020-01-01", periods=90), [
+            "2020-01-01 to 2020-01-30",
+            "2020-01-31 to 2020-02-29",
+            "2020-03-01 to 2020-03-30",
+        ]),
+        (
+            pd.Series(["low", "high"] * 45, index=np.arange(90)[::-1]).astype(
+                pd.CategoricalDtype(["low", "high"], ordered=True)
+            ),
+            ["low", "high"],
+        ),
+    ],
+)  # fmt: skip
+def test_levels_of_subgroups(values, levels):
+    table = as_subgroups({"x": values}, 90)
+    assert table["x"].cat.categories.to_list() == levels
+
+
 def test_subgroups_of_a_unit_must_agree(predictions):
     image = np.arange(240) % 2
     with pytest.raises(ValueError, match="differs within 120 units"):
@@ -210,6 +273,23 @@ def test_multiclass():
         n_bootstrap=100,
     )
     assert figures(other_order).value["Accuracy"] == rows["Accuracy"]
+
+
+def test_rounded_probabilities_of_classes_are_no_complaint():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet([1, 1, 1], size=60)
+    y = np.arange(60) % 3
+    exact, rounded = (evaluate(p, y=y, n_bootstrap=50) for p in (proba, proba.round(3)))
+    for metric in ("Log loss", "Brier score"):
+        assert figures(rounded).value[metric] == pytest.approx(
+            figures(exact).value[metric], rel=0.02
+        )
+
+
+def test_identifiers_are_no_subgroups():
+    names = [f"P{i}" for i in range(100)]
+    with pytest.raises(ValueError, match=r"100 levels.*in the report"):
+        as_subgroups({"patient": names}, 100)
 
 
 def test_labels_that_are_not_known_are_left_out():
@@ -249,6 +329,29 @@ def test_threshold_tuned_on_what_is_evaluated_is_said(predictions):
         )
 
 
+def test_labels_in_place_of_probabilities_are_said():
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    predicted = np.where(rng.random(80) < 0.2, 1 - y, y)
+    with (
+        pytest.warns(UserWarning, match="as predicted labels are"),
+        pytest.warns(UserWarning, match="exactly 0 or 1"),
+    ):
+        report = evaluate(predicted, y=y, n_bootstrap=100)
+    assert any("Pass predict_proba" in text for text in report.warnings)
+
+
+def test_probabilities_of_the_other_class_are_said(predictions):
+    with pytest.warns(
+        UserWarning, match=r"below one half.*probabilities of 1, and pos"
+    ):
+        report_of(predictions, pos_label=0)
+    right = predictions | {"score": 1 - predictions["score"]}
+    assert not any(
+        "below one half" in t for t in report_of(right, pos_label=0).warnings
+    )
+
+
 def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
     other = make_predictions(1)
     tuning = aggregate_by_unit(
@@ -274,6 +377,88 @@ def test_threshold_of_other_patients_is_its_lower_tolerance_bound(predictions):
         )
 
 
+def test_threshold_of_images_is_not_that_of_units(predictions):
+    other = make_predictions(1)
+    images = other["y"], other["score"], other["patient"] + 1000
+    one_a_patient = {
+        "unit": predictions["patient"],
+        "label": "any",
+        "target_sensitivity": 0.8,
+    }
+    with pytest.warns(UserWarning, match="240 rows of 60 patients.*Pass their units"):
+        report_of(predictions, **one_a_patient, threshold_from=images)
+    with pytest.raises(ValueError, match="has units, but the cases evaluated are im"):
+        report_of(
+            predictions,
+            unit=None,
+            target_sensitivity=0.8,
+            threshold_from=(*images, images[2]),
+        )
+
+
+def test_columns_of_threshold_from_are_those_of_the_cases():
+    data, other = make_predictions(0), make_predictions(1)
+    found = []
+    for classes in (["well", "sick"], ["sick", "well"]):
+        y, tuned_y = (np.where(d["y"], "sick", "well") for d in (data, other))
+        score, tuned = (
+            np.column_stack([1 - d["score"], d["score"]])[
+                :, :: 1 - 2 * classes.index("well")
+            ]
+            for d in (data, other)
+        )
+        report = evaluate(
+            score,
+            y=y,
+            pos_label="sick",
+            classes=classes,
+            target_sensitivity=0.8,
+            threshold_from=(tuned_y, tuned),
+            n_bootstrap=50,
+        )
+        found.append((report.summary[2], *bounds(report, "Sensitivity")))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("method", ["mean", "max"])
+def test_images_of_threshold_from_are_joined_as_those_of_the_cases(method):
+    data, other = make_predictions(0), make_predictions(1, n_patients=100)
+    units = aggregate_by_unit(
+        other["y"],
+        other["score"],
+        other["lesion"],
+        method=method,
+        groups=other["patient"],
+    )
+    tuned = [
+        report_of(
+            data,
+            aggregate=method,
+            target_sensitivity=0.8,
+            threshold_from=threshold_from,
+        )
+        for threshold_from in (
+            (other["y"], other["score"], other["patient"] + 500, other["lesion"]),
+            (units.y, units.proba, units.groups + 500),
+        )
+    ]
+    assert tuned[0].summary[2] == tuned[1].summary[2]
+    assert bounds(tuned[0], "Sensitivity") == bounds(tuned[1], "Sensitivity")
+
+
+def test_cases_evaluated_are_known_again_in_another_order(predictions):
+    order = np.random.default_rng(0).permutation(len(predictions["y"]))
+    again = predictions["y"][order], predictions["score"][order]
+    with pytest.warns(UserWarning, match="threshold_from are those evaluated"):
+        evaluate(
+            predictions["score"],
+            y=predictions["y"],
+            target_sensitivity=0.5,
+            threshold_from=again,
+            n_bootstrap=50,
+        )
+
+
 def test_another_threshold_than_the_estimators_is_said():
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 40)
@@ -286,6 +471,35 @@ def test_another_threshold_than_the_estimators_is_said():
     assert not any(said in text for text in same.warnings)
     called = same.to_frame().set_index("metric").value["Accuracy"]
     assert called == pytest.approx(tuned.score(X, y))
+
+
+@pytest.mark.parametrize("pos_label", [0, 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda clf, own: FixedThresholdClassifier(clf, threshold=0.3, pos_label=own),
+        lambda clf, own: FixedThresholdClassifier(clf, threshold=0.3),
+        lambda clf, own: TunedThresholdClassifierCV(
+            clf, scoring=make_scorer(f1_score, pos_label=own)
+        ),
+        lambda clf, own: SensitivityThresholdClassifier(
+            clf, sensitivity=0.8, pos_label=own, random_state=0
+        ),
+    ],
+)
+@pytest.mark.parametrize("own", [0, 1])
+def test_the_threshold_to_pass_is_that_of_the_positive_class(make, own, pos_label):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 120)
+    X = rng.normal(size=(240, 2)) + y[:, None]
+    clf = make(LogisticRegression(), own).fit(X, y)
+    first = evaluate(clf, X, y, pos_label=pos_label, n_bootstrap=20)
+    (said,) = (text for text in first.warnings if "decides at" in text)
+    threshold = float(re.search(r"threshold=([\d.]+)", said)[1])
+    again = evaluate(
+        clf, X, y, pos_label=pos_label, threshold=threshold, n_bootstrap=20
+    )
+    assert figures(again).value["Accuracy"] == pytest.approx(clf.score(X, y), abs=0.01)
 
 
 def test_unknown_patients_and_images_of_one_patient_are_said(predictions):
@@ -329,11 +543,33 @@ def test_training_images_and_patients_are_said(images, tiny):
     assert "Training history" in titles
     with pytest.warns(UserWarning, match="trained on 30 of the 30 images"):
         evaluate(make_pipeline(clf), X[:30], y[:30])
-    ensemble = DeepEnsembleClassifier(tiny(), n_members=2).fit(X[:30], y[:30])
+    ensemble = DeepEnsembleClassifier(tiny(), n_members=2, random_state=0)
+    ensemble.fit(X[:30], y[:30])
     calibrated = CalibratedClassifierCV(FrozenEstimator(clf))
     for outer in (ensemble, calibrated.fit(X[30:], y[30:])):
         with pytest.warns(UserWarning, match="trained on 10 of the 20 images"):
             evaluate(outer, X[20:], y[20:])
+
+
+@few_images
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda clf: CalibratedClassifierCV(FrozenEstimator(clf), cv=2),
+        lambda clf: CalibratedClassifierCV(make_pipeline(clf), cv=2),
+        lambda clf: VotingClassifier([("a", make_pipeline(clf))], voting="soft"),
+        lambda clf: DeepEnsembleClassifier(clf, n_members=2, random_state=0),
+    ],
+)
+def test_training_images_are_found_within_calibrations_and_ensembles(
+    images, tiny, around
+):
+    X, y = images
+    patients = np.arange(40) // 2
+    clf = tiny().fit(X[:30], y[:30], groups=patients[:30])
+    whole = around(clf).fit(X[:30], y[:30])
+    with pytest.warns(UserWarning, match="trained on 30 of the 40 images"):
+        evaluate(whole, X, y)
 
 
 @few_images
@@ -372,6 +608,20 @@ def test_calibration_after_class_weights_is_no_distortion():
     assert any("class_weight" in text for text in report.warnings)
     report = evaluate(CalibratedClassifierCV(weighted).fit(X, y), X, y)
     assert not any("class_weight" in text for text in report.warnings)
+    pipeline = make_pipeline(StandardScaler(), CalibratedClassifierCV(weighted))
+    report = evaluate(pipeline.fit(X, y), X, y)
+    assert not any("class_weight" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize(("tried", "chosen"), [(None, "balanced"), ("balanced", None)])
+def test_distorted_risks_are_those_of_what_a_search_has_chosen(tried, chosen):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 40)
+    X = rng.normal(size=(80, 2)) + y[:, None]
+    clf = LogisticRegression(class_weight=tried)
+    search = GridSearchCV(clf, {"class_weight": [chosen]}).fit(X, y)
+    said = any("class_weight" in text for text in evaluate(search, X, y).warnings)
+    assert said == (chosen == "balanced")
 
 
 def test_prior_correction_undoes_balanced_weights():
@@ -393,7 +643,8 @@ def test_prior_correction_undoes_balanced_weights():
     ("params", "match"),
     [
         ({"y": [1] * 40}, "one class only"),
-        ({"y": None}, "y is None"),
+        ({"X": np.arange(40) % 2, "y": None}, r"y is None.*evaluate\(proba, y=y\)"),
+        ({"estimator_or_proba": ["a", "b"] * 20}, "holds text such as 'a'"),
         ({"y": ["a", "b"] * 20}, "pos_label"),
         ({"estimator_or_proba": np.linspace(-3, 3, 40)}, "outside 0 to 1"),
         ({"estimator_or_proba": np.full(40, np.nan)}, "missing or outside"),
@@ -401,8 +652,24 @@ def test_prior_correction_undoes_balanced_weights():
         ({"estimator_or_proba": KFold()}, None),
         ({"threshold_from": ([0, 1], [0.1, 0.9])}, "needs target_sensitivity"),
         ({"target_sensitivity": 0.9, "threshold_from": [[0, 1]]}, "has 1 parts"),
+        ({"target_sensitivity": 0.9, "threshold_from": [[0]] * 5}, "has 5 parts"),
         ({"unit": np.arange(39)}, "unit has shape"),
         ({"subgroups": {"site": ["a"]}}, "site.*40 images"),
+        ({"class_names": {"1": "sick"}}, "class_names names '1'"),
+        ({"y": np.arange(40) % 3}, r"3 classes \(0, 1, 2\) need"),
+        (
+            {"y": np.arange(40) % 3, "estimator_or_proba": np.full((40, 3), 0.5)},
+            "sum to 1.5, not to 1",
+        ),
+        (
+            {
+                "y": np.eye(2)[[0, 1] * 20],
+                "estimator_or_proba": np.ones((40, 2)),
+                "pos_label": 1,
+            },
+            "leave it out",
+        ),
+        ({"compare_with": {"Prevalence": np.full(40, 0.5)}}, "another name"),
         ({"baseline": (np.ones((4, 2)), [0, 1, 0, 1])}, "pass those evaluated as X="),
         ({"threshold": 5}, "threshold"),
         ({"level": 95}, "level"),
@@ -498,6 +765,21 @@ def test_docx_holds_tables_figures_and_alternative_texts(predictions, tmp_path):
     assert all("AUC" in text or len(text) > 20 for text in described)
     cells = [cell.text for table in document.tables for cell in table.columns[0].cells]
     assert "Sensitivity" in cells
+
+
+def test_docx_holds_what_xml_cannot(predictions, tmp_path):
+    docx = pytest.importorskip("docx")
+    n = len(predictions["y"])
+    report = evaluate(
+        predictions["score"], y=predictions["y"], names=["a\x0bb"] * n, n_bootstrap=50
+    )
+    report.to_docx(tmp_path / "report.docx")
+    cells = [
+        cell.text
+        for table in docx.Document(tmp_path / "report.docx").tables
+        for cell in table.columns[0].cells
+    ]
+    assert "a\ufffdb" in cells
 
 
 def test_docx_names_the_extra_where_python_docx_is_absent(

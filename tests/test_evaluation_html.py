@@ -9,6 +9,7 @@ from browser import browser_page
 
 from skmedimg.evaluation import evaluate
 from skmedimg.evaluation._html import svg_of
+from skmedimg.evaluation._report import figure_of
 
 _EVERYTHING = """
 (() => {
@@ -132,3 +133,28 @@ def test_drawings_are_the_same_twice_and_apart_from_each_other():
     assert not ids[0] & ids[1]
     for svg, own in zip((first, second), ids, strict=True):
         assert set(re.findall(r'(?:url\(#|href="#)([^")]*)', svg)) <= own
+
+
+def test_names_are_drawn_as_they_are_written():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    names = np.array(["black", r"$\foo$", "costs $1 or $2", '" id="x" #000000'])
+    report = evaluate(
+        rng.random(200),
+        y=np.where(y, r"$\bar$ of a class whose name is very, very long", "none"),
+        pos_label=r"$\bar$ of a class whose name is very, very long",
+        subgroups={"n": names[np.arange(200) // 50]},
+        n_bootstrap=50,
+    )
+    plots = {plot.name: plot for section in report.sections for plot in section.plots}
+    drawn = svg_of(plots["subgroups"])
+    for name in names:
+        assert f"n: {name}" in drawn.replace("&quot;", '"')
+    assert r"$\bar$" in svg_of(plots["roc-curve"])
+    # An axis has its label within the figure.
+    figure = figure_of(plots["roc-curve"])
+    figure.draw_without_rendering()
+    label = figure.axes[0].yaxis.label.get_window_extent()
+    assert label.y0 >= 0
+    assert label.y1 <= figure.bbox.height
+    assert report.plot().axes

@@ -1,11 +1,13 @@
-"""What the examples compute, with tiny settings."""
+"""What the examples compute, with tiny settings; and a page whose code is to run."""
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.data
@@ -24,3 +26,40 @@ def test_contrast_ct(data_file, tiny, monkeypatch, tmp_path):
     figure = example["plot"](scores, data, headers)
     figure.savefig(tmp_path / "figure.png")
     example["plt"].close(figure)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_report(tiny, monkeypatch, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    example = runpy.run_path(str(EXAMPLES / "evaluation" / "plot_report.py"))
+    sets = example["load"](n_patients=280, image_size=16)
+    patients = [set(part[2].tolist()) for part in sets]
+    assert [len(part) for part in patients] == [140, 70, 70]
+    assert len(set.union(*patients)) == 280
+    clf = tiny(max_epochs=3).fit(*sets[0][:2])
+    found, cases = example["areas"](clf, *sets[2])
+    assert len(cases.y) == 70
+    naive, clustered, _ = found.values()
+    # Images of one patient are alike: an interval over them is too narrow.
+    assert clustered.low < naive.low < naive.high < clustered.high
+    report = example["report_on"](clf, sets, n_bootstrap=100)
+    assert report.warnings == ()
+    assert "on 70 other cases" in report.summary[2]
+    report.to_html(tmp_path / "report.html")
+    figure = example["plot"](cases)
+    figure.savefig(tmp_path / "figure.png")
+    example["plt"].close(figure)
+
+
+@pytest.mark.slow
+def test_page_on_evaluation(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, names)  # one after the other, as a reader would
+    assert "lesion" in names["report"].methods_text()
+    assert (tmp_path / "report.html").exists()
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.close("all")

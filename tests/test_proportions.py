@@ -185,6 +185,7 @@ def test_clustered_coverage_of_predictive_values(prevalence):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (lambda: sensitivity_ci([0, 1], [0.2, 0.7]), "y_pred >= 0.5"),
         (lambda: proportion_ci([]), "empty"),
         (lambda: proportion_ci([0, 2]), "success holds 2"),
         (lambda: proportion_ci([0, np.nan]), "success contains missing"),

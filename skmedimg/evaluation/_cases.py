@@ -15,8 +15,13 @@ from skmedimg.metrics._checks import encode, positive_code
 if TYPE_CHECKING:
     import pandas as pd
 
-# A numeric subgroup of more levels is cut into thirds.
-_MOST_LEVELS = 10
+# A subgroup of more numbers or dates is cut into thirds.
+MOST_LEVELS = 10
+# Of text, more levels are names or identifiers, not subgroups.
+_MOST_TEXTS = 60
+# By how much the probabilities of a row may miss 1, for each of its classes: they are
+# rounded.
+_ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,12 @@ class CaseReader:
         self.kind = self._kind()
         self.labels = self._labels(pos_label)
         names = class_names or {}
+        unknown = [label for label in names if label not in self.labels]
+        if unknown:
+            raise ValueError(
+                f"class_names names {unknown[0]!r}, which is not among the labels "
+                f"{', '.join(map(repr, self.labels))}."
+            )
         self.class_names = tuple(
             f"{names[label]} ({label})" if label in names else str(label)
             for label in self.labels
@@ -151,20 +162,46 @@ class CaseReader:
     def _labels(self, pos_label: Any) -> tuple:
         """Classes in the order of the columns; for two, the positive one is last."""
         if self.kind == "multilabel":
+            if pos_label is not None:
+                raise ValueError(
+                    f"pos_label={pos_label!r}, and y has {self.y.shape[1]} columns of "
+                    "0 and 1, of which 1 is positive: leave it out."
+                )
             names = range(self.y.shape[1]) if self._classes is None else self._classes
             return tuple(names)
         found = encode(self.y, "y")[1]
         if self.kind == "multiclass":
             if pos_label is not None:
                 raise ValueError(
-                    f"pos_label={pos_label!r}, and there are {len(found)} classes: "
+                    f"pos_label={pos_label!r}, and there are {len(found)} classes "
+                    f"({', '.join(map(repr, found[:5]))}{', …' * (len(found) > 5)}): "
                     "leave it out, or evaluate one class against the rest by "
                     "y == label with the probabilities of that label."
                 )
             return tuple(sorted(found) if self._classes is None else self._classes)
-        positive = found[positive_code(found, pos_label)]
+        positive = found[positive_code(found, pos_label, "y")]
         (negative,) = (label for label in found if label != positive)
         return negative, positive
+
+    def of_others(self, y: Any, groups: Any, unit: Any) -> "CaseReader":
+        """What reads other images of the same question.
+
+        Parameters
+        ----------
+        y : array-like of shape (m,)
+            Their labels.
+        groups, unit : array-like of shape (m,) or None
+            Their patients and units.
+
+        Returns
+        -------
+        CaseReader
+            With the same positive class, order of columns, and way to join images.
+        """
+        return CaseReader(
+            None, y, pos_label=self.labels[-1], classes=self._classes, unit=unit,
+            groups=groups, aggregate=self._aggregate, label=self._label,
+        )  # fmt: skip
 
     def read(
         self,
@@ -238,23 +275,37 @@ class CaseReader:
                 "classes."
             )
         columns = [order.index(label) for label in self.labels]
-        return proba[:, columns[1]] if self.kind == "binary" else proba[:, columns]
+        if self.kind == "binary":
+            return proba[:, columns[1]]
+        # Rounding alone has kept a row from 1.
+        return proba[:, columns] / proba.sum(axis=1, keepdims=True)
 
     def _check(self, proba: np.ndarray) -> None:
         n, k = len(self.y), len(self.labels)
         shapes = {(n, k)} | ({(n,), (n, 1)} if self.kind == "binary" else set())
         if proba.shape not in shapes:
+            seen = ", ".join(map(repr, self.labels[:5])) + ", …" * (k > 5)
             raise ValueError(
                 f"the probabilities have shape {proba.shape}; {n} labels of "
-                f"{k} classes need {' or '.join(map(str, sorted(shapes)))}."
+                f"{k} classes ({seen}) need {' or '.join(map(str, sorted(shapes)))}."
             )
         bad = ~((proba >= 0) & (proba <= 1))
         if bad.any():
             raise ValueError(
                 f"{int(bad.sum())} of the probabilities are missing or outside 0 to "
                 f"1, such as {proba[bad][0]:g}: thresholds, calibration and net "
-                "benefit need probabilities. For scores of another scale take "
-                "skmedimg.metrics.roc_auc_ci."
+                "benefit need probabilities. Divide per cent by 100; for scores of "
+                "another scale take skmedimg.metrics.roc_auc_ci."
+            )
+        if self.kind == "multilabel" or proba.shape in ((n,), (n, 1)):
+            return
+        total = proba.sum(axis=1)
+        if np.abs(total - 1).max() > _ROUNDING * k:
+            worst = total[np.abs(total - 1).argmax()]
+            raise ValueError(
+                f"the probabilities of a row sum to {worst:g}, not to 1: give a column "
+                f"for each of the {k} classes, with two decimals or more; for several "
+                "labels an image give y a column of 0 and 1 for each."
             )
 
 
@@ -267,7 +318,14 @@ def probabilities(source: Any, X: Any) -> tuple[np.ndarray, Any]:
                 "has one, for example in sklearn.calibration.CalibratedClassifierCV, "
                 "or the probabilities."
             )
-        return np.asarray(source), None
+        proba = np.asarray(source)
+        text = [str(value) for value in proba.flat if isinstance(value, str)]
+        if text:
+            raise ValueError(
+                f"estimator_or_proba holds text such as {text[0]!r}: pass "
+                "probabilities, predict_proba(X), not labels."
+            )
+        return proba, None
     check_is_fitted(source)
     if X is None:
         raise ValueError("X is None: an estimator needs images, X=, to be evaluated.")
@@ -286,33 +344,65 @@ def as_subgroups(subgroups: Any, n: int) -> "pd.DataFrame | None":
     if not isinstance(subgroups, Mapping | pd.DataFrame):
         name = getattr(subgroups, "name", None) or "subgroup"
         subgroups = {name: subgroups}
-    columns = {str(name): np.asarray(values) for name, values in subgroups.items()}
-    for name, values in columns.items():
-        if values.shape != (n,):
+    columns = {}
+    for name, values in subgroups.items():
+        shape = np.shape(values)
+        if shape != (n,):
             raise ValueError(
-                f"subgroups[{name!r}] has shape {values.shape} for {n} images: give "
+                f"subgroups[{str(name)!r}] has shape {shape} for {n} images: give "
                 "one level an image."
             )
-    return pd.DataFrame({name: _levels(v) for name, v in columns.items()})
+        columns[str(name)] = _levels(str(name), values)
+    return pd.DataFrame(columns)
 
 
-def _levels(values: np.ndarray) -> "pd.Series":
+def _levels(name: str, values: Any) -> "pd.Series":
     """Categories as text, in their natural order; what is missing is one of its own."""
     import pandas as pd
 
-    column = pd.Series(values)
-    if pd.api.types.is_numeric_dtype(column) and column.nunique() > _MOST_LEVELS:
-        third = pd.qcut(column, 3, duplicates="drop", labels=False)
-        ends = column.groupby(third).agg(["min", "max"])
-        texts = [f"{low:g} to {high:g}" for low, high in ends.to_numpy().tolist()]
-        codes = third.fillna(-1).to_numpy(dtype=int)
+    # Categories keep the order they have.
+    column = pd.Series(getattr(values, "array", values)).reset_index(drop=True)
+    of_time = pd.api.types.is_datetime64_any_dtype(column)
+    measured = of_time or pd.api.types.is_numeric_dtype(column)
+    if measured and column.nunique() > MOST_LEVELS:
+        codes = _thirds(column)
+        ends = column[codes >= 0].groupby(codes[codes >= 0]).agg(["min", "max"])
+        form = "%Y-%m-%d" if of_time else "g"
+        texts = [
+            f"{a:{form}}" if a == b else f"{a:{form}} to {b:{form}}"
+            for a, b in ends.itertuples(index=False)
+        ]
     else:
         codes, found = pd.factorize(column, sort=True)
         texts = [str(level) for level in found]
+    if len(texts) > _MOST_TEXTS:
+        raise ValueError(
+            f"subgroups[{name!r}] has {len(texts)} levels, such as {texts[0]!r}: that "
+            f"many are no subgroups, and names would be in the report. Join them to "
+            f"{_MOST_TEXTS} or fewer; numbers and dates are cut into thirds."
+        )
     if (codes < 0).any():
         codes = np.where(codes < 0, len(texts), codes)
         texts.append("not known")
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(texts)))
+
+
+def _thirds(column: "pd.Series") -> np.ndarray:
+    """Number of the third of each value, -1 where there is none."""
+    import pandas as pd
+
+    place = np.zeros(len(column), dtype=int)
+    for share in (1 / 3, 2 / 3):
+        cut = column.quantile(share, interpolation="lower")
+        above = column > cut
+        # A value that many images share may be the greatest: it stands alone then.
+        above = above if above.any() else column >= cut
+        place += above.fillna(False).to_numpy(dtype=bool)
+    missing = column.isna().to_numpy()
+    codes = pd.factorize(place[~missing], sort=True)[0]
+    place[missing] = -1
+    place[~missing] = codes
+    return place
 
 
 def _check_constant(table: "pd.DataFrame", unit: np.ndarray) -> None:
@@ -328,7 +418,10 @@ def _check_constant(table: "pd.DataFrame", unit: np.ndarray) -> None:
 
 def _as_labels(y: Any) -> np.ndarray:
     if y is None:
-        raise ValueError("y is None: an evaluation needs the true labels, y=.")
+        raise ValueError(
+            "y is None: an evaluation needs the true labels. The second argument is X: "
+            "with probabilities write evaluate(proba, y=y)."
+        )
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

@@ -214,6 +214,10 @@ def cross_evaluate(
         )
     folds = list(_folds(reader, cv))
     models = {"model": estimator} | _others(compare_with)
+    if len(models) > 1 and len(folds) < 2:
+        raise ValueError(
+            "compare_with tests models over folds, and cv gives one: take two or more."
+        )
     proba = {name: _test_probabilities(m, reader, folds) for name, m in models.items()}
     positive = reader.y == reader.labels[1]
     found = {
@@ -271,9 +275,21 @@ def _folds(reader: CaseReader, cv: Any) -> Iterator[tuple[np.ndarray, np.ndarray
 def _others(compare_with: Any) -> dict[str, Any]:
     if compare_with is None:
         return {}
-    if isinstance(compare_with, Mapping):
-        return {str(name): model for name, model in compare_with.items()}
-    return {type(compare_with).__name__: compare_with}
+    if not isinstance(compare_with, Mapping):
+        compare_with = {type(compare_with).__name__: compare_with}
+    others = {str(name): model for name, model in compare_with.items()}
+    for name, model in others.items():
+        if not hasattr(model, "predict_proba"):
+            raise ValueError(
+                f"compare_with: {name} has no predict_proba. Pass a classifier that "
+                "has one, or several by name: {'A': clf_a, 'B': clf_b}."
+            )
+    if "model" in others:
+        raise ValueError(
+            "compare_with names a model 'model', which is the name of the estimator "
+            "itself: give it another name."
+        )
+    return others
 
 
 def _test_probabilities(
@@ -360,7 +376,8 @@ def corrected_t_test(
     error = np.sqrt((1 / k + test_ratio) * np.var(difference, ddof=1))
     if error == 0:
         p = 1.0 if mean == 0 else 0.0
-        return Comparison(mean, mean, mean, 0.0 if mean == 0 else np.inf, p)
+        t = 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
+        return Comparison(mean, mean, mean, t, p)
     t = mean / error
     half = stdtrit(k - 1, (1 + level) / 2) * error
     p = 2 * stdtr(k - 1, -abs(t))

@@ -55,20 +55,20 @@ def write_docx(report: EvaluationReport, path: str | os.PathLike[str]) -> None:
     document.core_properties.title = report.title
     document.add_heading(report.title, 0)
     for sentence in report.summary:
-        document.add_paragraph(sentence)
+        document.add_paragraph(_allowed(sentence))
     for text in report.warnings:
-        document.add_paragraph(text, style="List Bullet")
+        document.add_paragraph(_allowed(text), style="List Bullet")
     for section in report.sections:
         document.add_heading(section.title, 1)
         for sentence in section.sentences:
-            document.add_paragraph(sentence)
+            document.add_paragraph(_allowed(sentence))
         for table in section.tables:
             document.add_paragraph(table.caption, style="Caption")
             _add_table(document, table.frame)
         for plot in section.plots:
             _add_picture(document, plot)
     document.add_heading("Statistical methods", 1)
-    document.add_paragraph(report.methods_text())
+    document.add_paragraph(_allowed(report.methods_text()))
     document.save(os.fspath(path))
 
 
@@ -93,7 +93,12 @@ def _add_table(document: Any, frame: "pd.DataFrame") -> None:
 
 def _fill(cells: Any, texts: Any, *, bold: bool) -> None:
     for cell, text in zip(cells, texts, strict=True):
-        cell.paragraphs[0].add_run(str(text)).bold = bold
+        cell.paragraphs[0].add_run(_allowed(str(text))).bold = bold
+
+
+def _allowed(text: str) -> str:
+    """Text without the control characters that XML, and so Word, cannot hold."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", text)
 
 
 def _add_picture(document: Any, plot: Any) -> None:
@@ -103,7 +108,7 @@ def _add_picture(document: Any, plot: Any) -> None:
     figure_of(plot).savefig(picture, format="png", dpi=200)
     shape = document.add_picture(picture, width=Cm(11))
     # Where Word keeps the alternative text of a picture.
-    shape._inline.docPr.set("descr", plot.alt)
+    shape._inline.docPr.set("descr", _allowed(plot.alt))
     document.add_paragraph(plot.caption, style="Caption")
 
 

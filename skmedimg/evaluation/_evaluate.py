@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -18,6 +19,8 @@ from skmedimg.evaluation._study import Study
 from skmedimg.evaluation._threshold import choose_threshold
 from skmedimg.images import groups_of
 
+# What the report calls its own figures and its baselines.
+_TAKEN = ("all", "This model", "Prevalence")
 _SHARE = Interval(Real, 0, 1, closed="neither")
 
 
@@ -87,8 +90,8 @@ def evaluate(
         Patient of each image: what intervals take as independent. None takes
         ``X.groups`` where X is an `ImageSequence`.
     subgroups : DataFrame, mapping of str to array-like, or array-like, default=None
-        Levels of each image, such as site and sex; numbers of more than ten levels are
-        cut into thirds.
+        Levels of each image, such as site and sex; numbers and dates of more than ten
+        levels are cut into thirds, and categories keep their order.
     names : array-like of shape (n,), default=None
         Of the images, for the hardest cases; None takes their row.
     threshold : float, default=0.5
@@ -96,8 +99,9 @@ def evaluate(
     target_sensitivity : float, default=None
         Sensitivity to choose the threshold by, in place of `threshold`.
     threshold_from : tuple of array-like, default=None
-        (y, probabilities) or (y, probabilities, groups) of other cases to choose the
-        threshold on, a row a case of the same unit. None chooses it on the cases
+        (y, probabilities), (y, probabilities, groups) or (y, probabilities, groups,
+        unit) of other images to choose the threshold on. Without their `unit`, rows
+        count as what is scored, joined already. None chooses it on the cases
         evaluated, and the report says so.
     prevalence : float, default=None
         That predictive values and net benefit refer to; None takes that of the cases.
@@ -182,12 +186,12 @@ def evaluate(
         image_labels=reader.y,
         settings=Settings(level, n_bootstrap, _seed(random_state), prevalence),
         threshold=choose_threshold(
-            cases, threshold, target_sensitivity, threshold_from, pos_label
+            cases, threshold, target_sensitivity, threshold_from, reader
         ),
         estimator=estimator,
         known=known_from_training(estimator, X, reader.groups),
         compared=_compared(reader, compare_with),
-        baselines=_baselines(reader, baseline),
+        baselines=_baselines(reader, cases, baseline),
         partitions=_partitions(baseline, threshold_from),
         excluded=excluded,
         aggregate=aggregate if cases.by_unit else None,
@@ -217,14 +221,19 @@ def _compared(reader: CaseReader, compare_with: Any) -> dict[str, Cases]:
         compare_with = {name: compare_with}
     found = {}
     for name, model in compare_with.items():
+        if str(name) in _TAKEN:
+            raise ValueError(
+                f"compare_with names a model {str(name)!r}, as the report names "
+                "something else: give it another name."
+            )
         proba, classes = probabilities(model, reader.X)
         found[str(name)] = reader.read(proba, classes)
     return found
 
 
-def _baselines(reader: CaseReader, baseline: Any) -> dict[str, Cases]:
+def _baselines(reader: CaseReader, cases: Cases, baseline: Any) -> dict[str, Cases]:
     """Cases of what a model must beat: the prevalence, and a simple regression."""
-    found = {"Prevalence": reader.read(_constant(reader))}
+    found = {"Prevalence": replace(cases, score=_constant(cases))}
     if baseline is None:
         return found
     if reader.kind == "multilabel":
@@ -236,14 +245,14 @@ def _baselines(reader: CaseReader, baseline: Any) -> dict[str, Cases]:
     return found | {name: reader.read(proba, classes)}
 
 
-def _constant(reader: CaseReader) -> np.ndarray:
-    """The share of each class or label, for every image."""
-    if reader.kind == "binary":
-        return np.full(len(reader.y), np.mean(reader.y == reader.labels[1]))
-    if reader.kind == "multilabel":
-        return np.tile(np.nanmean(reader.y, axis=0), (len(reader.y), 1))
-    shares = [np.mean(reader.y == label) for label in reader.labels]
-    return np.tile(shares, (len(reader.y), 1))
+def _constant(cases: Cases) -> np.ndarray:
+    """The share of each class or label, for every case."""
+    if cases.kind == "binary":
+        return np.full(len(cases.y), np.mean(cases.y))
+    if cases.kind == "multilabel":
+        return np.tile(np.nanmean(cases.y, axis=0), (len(cases.y), 1))
+    shares = [np.mean(cases.y == label) for label in cases.classes]
+    return np.tile(shares, (len(cases.y), 1))
 
 
 def _partitions(
@@ -254,7 +263,7 @@ def _partitions(
     if baseline is not None:
         found["Training"] = np.asarray(baseline[1]).ravel(), groups_of(baseline[0])
     if threshold_from is not None:
-        y, _, *groups = threshold_from
-        patients = np.asarray(groups[0]) if groups else None
+        y, _, *others = threshold_from
+        patients = None if not others or others[0] is None else np.asarray(others[0])
         found["Tuning of the threshold"] = np.asarray(y), patients
     return found

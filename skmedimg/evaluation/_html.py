@@ -173,13 +173,18 @@ def svg_of(plot: Plot) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     used = set(re.findall(r'(?:url\(#|href="#)([^")]*)', svg))
-    svg = re.sub(
-        r' \bid="([^"]*)"',
-        lambda found: f' id="{plot.name}-{found[1]}"' if found[1] in used else "",
-        svg,
-    )
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{plot.name}-", svg)
-    svg = re.sub(r"#000000|\bblack\b", "currentColor", svg)
+
+    def of_page(tag: re.Match[str]) -> str:
+        text = re.sub(
+            r' \bid="([^"]*)"',
+            lambda found: f' id="{plot.name}-{found[1]}"' if found[1] in used else "",
+            tag[0],
+        )
+        text = re.sub(r'(url\(#|href="#)', rf"\g<1>{plot.name}-", text)
+        return re.sub(r"#000000|\bblack\b", "currentColor", text)
+
+    # Within tags alone: outside of them, black may be the name of a subgroup.
+    svg = re.sub(r"<[^>]*>", of_page, svg)
     box = re.search(r'viewBox="[^"]*"', svg)
     if box is None:
         raise RuntimeError("matplotlib has written an SVG without a viewBox.")

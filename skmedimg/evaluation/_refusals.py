@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmedimg._fingerprints import last_step
+from skmedimg._fingerprints import fitted_on_images
 from skmedimg.evaluation._cases import Cases
+from skmedimg.metrics import roc_auc_ci
 from skmedimg.metrics._units import what_counts_tell
 
 
@@ -31,7 +32,8 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Parameters
     ----------
     estimator : object
-        What is evaluated; a pipeline passes its images on to its last step.
+        What is evaluated; a pipeline passes its images on to its last step, and what
+        any member of an ensemble knows is known.
     X : array-like of n images
         Images of the evaluation.
     groups : ndarray of shape (n,) or None
@@ -42,13 +44,20 @@ def known_from_training(estimator: Any, X: Any, groups: np.ndarray | None) -> Kn
     Known
         Nothing where only probabilities are evaluated.
     """
-    images, n_patients = None, None
-    last, X = last_step(estimator, X)
-    if hasattr(last, "known_images"):
-        images = np.asarray(last.known_images(X), dtype=bool)
-    if hasattr(last, "known_patients") and groups is not None:
-        n_patients = int(last.known_patients(np.unique(groups)).sum())
-    return Known(images, n_patients)
+    found = list(fitted_on_images(estimator, X))
+    images = [np.asarray(one.known_images(X), dtype=bool) for one, X in found]
+    patients = []
+    if groups is not None:
+        distinct = np.unique(groups)
+        patients = [
+            np.asarray(one.known_patients(distinct), dtype=bool)
+            for one, _ in found
+            if hasattr(one, "known_patients")
+        ]
+    return Known(
+        np.any(images, axis=0) if images else None,
+        int(np.any(patients, axis=0).sum()) if patients else None,
+    )
 
 
 def say_known(known: Known, n_images: int) -> Iterator[str]:
@@ -96,6 +105,30 @@ def overlap_text(known: Known) -> str | None:
     return f"In the training data: {', '.join(parts)}"
 
 
+def say_labels(cases: Cases) -> Iterator[str]:
+    """A sentence where labels seem to stand for probabilities."""
+    if np.isin(cases.score, [0, 1]).all():
+        yield (
+            "All probabilities are 0 or 1, as predicted labels are: the AUC is that of "
+            "one threshold, and calibration is none. Pass predict_proba(X)."
+        )
+
+
+def say_reversed(cases: Cases) -> Iterator[str]:
+    """A sentence where the probabilities rank the classes the wrong way round."""
+    if cases.kind != "binary":
+        return
+    # At 99 %: a model that tells nothing should seldom be taken for a reversed one.
+    auc, low, high = roc_auc_ci(cases.y, cases.score, groups=cases.groups, level=0.99)
+    if high < 0.5:
+        yield (
+            f"The AUC is {auc:.2f} (99 % interval {low:.2f} to {high:.2f}), below one "
+            f"half: these seem to be probabilities of {cases.class_names[0]}, and "
+            f"positive is {cases.class_names[1]}. Check pos_label, and which column of "
+            "predict_proba was taken."
+        )
+
+
 def say_units(cases: Cases) -> Iterator[str]:
     """Sentences about what is scored and what is taken as independent."""
     told = None
@@ -131,12 +164,22 @@ def distortions(estimator: Any) -> tuple[str, ...]:
     tuple of str
         Parameters with values; none under calibration, which is fitted after them.
     """
+    # What a search has chosen, not what it has tried.
+    estimator = getattr(estimator, "best_estimator_", estimator)
     if type(estimator).__name__ == "CalibratedClassifierCV":
         return ()
     if not hasattr(estimator, "get_params"):
         return ()
+    params = estimator.get_params(deep=True)
+    calibrated = tuple(
+        f"{name}__"
+        for name, value in params.items()
+        if type(value).__name__ == "CalibratedClassifierCV"
+    )
     found = []
-    for name, value in estimator.get_params(deep=True).items():
+    for name, value in params.items():
+        if name.startswith(calibrated):
+            continue
         last = name.rpartition("__")[2]
         weighted = last in ("class_weight", "scale_pos_weight") and value is not None
         focal = last == "loss" and isinstance(value, str) and "focal" in value
@@ -149,14 +192,36 @@ def distortions(estimator: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def say_threshold(estimator: Any, threshold: float) -> Iterator[str]:
+def say_threshold(estimator: Any, cases: Cases, threshold: float) -> Iterator[str]:
     """A sentence where the estimator itself decides at another threshold."""
-    own = getattr(estimator, "best_threshold_", getattr(estimator, "threshold", None))
-    if isinstance(own, float) and not np.isclose(own, threshold):
+    own = _own_threshold(estimator)
+    if own is None or cases.kind != "binary":
+        return
+    if _own_positive(estimator) != cases.classes[-1]:
+        own = 1 - own
+    if not np.isclose(own, threshold):
         yield (
             f"The estimator decides at {own:.4g}, this report at {threshold:.4g}: pass "
             f"threshold={own:.4g} for the decisions of predict."
         )
+
+
+def _own_threshold(estimator: Any) -> float | None:
+    names = ["best_threshold_", "threshold"]
+    # A selective classifier has a threshold_ too, but of confidence.
+    names += ["threshold_"] if hasattr(estimator, "sensitivity") else []
+    found = (getattr(estimator, name, None) for name in names)
+    return next((float(one) for one in found if isinstance(one, float)), None)
+
+
+def _own_positive(estimator: Any) -> Any:
+    """The class that an estimator's own threshold is of."""
+    positive = getattr(estimator, "pos_label", None)
+    if hasattr(estimator, "_curve_scorer"):
+        # TunedThresholdClassifierCV tells it nowhere else.
+        scorer = estimator._curve_scorer
+        positive = getattr(scorer, "_get_pos_label", lambda: None)()
+    return estimator.classes_.tolist()[-1] if positive is None else positive
 
 
 def say_distortions(found: tuple[str, ...]) -> Iterator[str]:

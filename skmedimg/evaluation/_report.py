@@ -2,6 +2,7 @@
 
 import math
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 NAN = float("nan")
+# Characters that fit along an axis.
+_LINE = 40
 
 
 class Row(NamedTuple):
@@ -144,7 +147,7 @@ class EvaluationReport:
         figure = Figure(figsize=(10, 4.2 * n_rows), layout="constrained")
         axes = figure.subplots(n_rows, 2, squeeze=False).ravel()
         for plot, ax in zip(plots, axes, strict=False):
-            plot.draw(ax)
+            _draw(plot, ax)
         for ax in axes[len(plots) :]:
             ax.set_axis_off()
         return figure
@@ -277,5 +280,17 @@ def figure_of(plot: Plot) -> "MatplotlibFigure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(plot.width, plot.height), layout="constrained")
-    plot.draw(figure.subplots())
+    _draw(plot, figure.subplots())
     return figure
+
+
+def _draw(plot: Plot, ax: "Axes") -> None:
+    """Draw names as they are written, and wrap those too long for their axis."""
+    from matplotlib.text import Text
+
+    plot.draw(ax)
+    for text in ax.findobj(Text):
+        # Else a $ in the name of a class or a hospital begins a formula.
+        text.set_parse_math(False)
+    ax.set_xlabel(textwrap.fill(ax.get_xlabel(), _LINE))
+    ax.set_ylabel(textwrap.fill(ax.get_ylabel(), _LINE))

@@ -12,6 +12,8 @@ from skmedimg.evaluation._refusals import (
     distortions,
     say_distortions,
     say_known,
+    say_labels,
+    say_reversed,
     say_shared,
     say_threshold,
     say_units,
@@ -81,6 +83,7 @@ class Study:
     def severe(self) -> list[str]:
         """What makes the figures wrong for what they will be read as."""
         texts = [*say_known(self.known, len(self.image_labels))]
+        texts += [*say_labels(self.cases), *say_reversed(self.cases)]
         if self.threshold.warning is not None:
             texts.append(self.threshold.warning)
         return [*texts, *say_shared(self.partitions, self.cases.groups)]
@@ -90,7 +93,7 @@ class Study:
         """What a reader must know first, the severe things before the others."""
         return [
             *self.severe,
-            *say_threshold(self.estimator, self.threshold.value),
+            *say_threshold(self.estimator, self.cases, self.threshold.value),
             *say_distortions(self.distorted),
             *say_units(self.cases),
         ]

@@ -27,7 +27,7 @@ def choose_threshold(
     threshold: float,
     target_sensitivity: float | None,
     threshold_from: Sequence[Any] | None,
-    pos_label: Any,
+    reader: CaseReader,
 ) -> Threshold:
     """The threshold given, or that of a target sensitivity.
 
@@ -35,8 +35,10 @@ def choose_threshold(
     ----------
     cases : Cases
         Of the model.
-    threshold, target_sensitivity, threshold_from, pos_label : object
+    threshold, target_sensitivity, threshold_from : object
         As in `skmedimg.evaluation.evaluate`.
+    reader : CaseReader
+        What has read the cases.
 
     Returns
     -------
@@ -46,7 +48,8 @@ def choose_threshold(
     Raises
     ------
     ValueError
-        If `threshold_from` has no target, or too few positive cases for it.
+        If `threshold_from` has no target, too few positive cases for it, or units
+        where images are scored.
     """
     if cases.kind != "binary" and target_sensitivity is not None:
         raise ValueError(
@@ -72,7 +75,7 @@ def choose_threshold(
             "reached by construction, and the specificity is too good. Choose it on "
             "other patients, threshold_from=(y, probabilities).",
         )
-    tuning = _tuning_cases(threshold_from, pos_label, cases)
+    tuning = _tuning_cases(threshold_from, reader)
     found = threshold_at_sensitivity(
         tuning.y.astype(int), tuning.score, target_sensitivity, groups=tuning.groups
     )
@@ -80,29 +83,54 @@ def choose_threshold(
         found,
         f"the largest with a {goal} or more at 95 % confidence "
         f"on {len(tuning.y)} other cases, {int(tuning.y.sum())} of them positive",
-        _same_cases(tuning, cases),
+        _same_cases(tuning, cases) or _of_images(tuning, cases),
     )
 
 
-def _tuning_cases(threshold_from: Sequence[Any], pos_label: Any, cases: Cases) -> Cases:
-    if len(threshold_from) not in (2, 3):
+def _tuning_cases(threshold_from: Sequence[Any], reader: CaseReader) -> Cases:
+    if len(threshold_from) not in (2, 3, 4):
         raise ValueError(
-            f"threshold_from has {len(threshold_from)} parts: pass (y, probabilities) "
-            "or (y, probabilities, patients)."
+            f"threshold_from has {len(threshold_from)} parts: pass (y, probabilities), "
+            "(y, probabilities, patients) or (y, probabilities, patients, units)."
         )
-    y, proba, *groups = threshold_from
-    reader = CaseReader(
-        None, y, pos_label=pos_label, classes=None, unit=None,
-        groups=groups[0] if groups else None, aggregate="mean", label="same",
-    )  # fmt: skip
-    return reader.read(proba)
+    y, proba, *others = threshold_from
+    groups, unit = (*others, None, None)[:2]
+    if unit is not None and reader.unit is None:
+        raise ValueError(
+            "threshold_from has units, but the cases evaluated are images: a threshold "
+            "of units is not one of images. Pass unit=, or leave the units out of "
+            "threshold_from."
+        )
+    return reader.of_others(y, groups, unit).read(proba)
 
 
 def _same_cases(tuning: Cases, cases: Cases) -> str | None:
-    """A warning where the threshold was tuned on what is evaluated."""
-    if not np.array_equal(tuning.score, cases.score):
+    """A warning where the threshold was tuned on what is evaluated, in any order."""
+    if not np.array_equal(_in_order(tuning), _in_order(cases)):
         return None
     return (
         "The cases in threshold_from are those evaluated: the sensitivity is reached "
         "by construction. Choose the threshold on other patients."
+    )
+
+
+def _in_order(cases: Cases) -> np.ndarray:
+    order = np.lexsort((cases.y, cases.score))
+    return np.column_stack([cases.score, cases.y])[order]
+
+
+def _of_images(tuning: Cases, cases: Cases) -> str | None:
+    """A warning where the threshold was tuned on images, and patients are scored."""
+    joined = cases.by_unit and not tuning.by_unit
+    if not joined or cases.groups is None or tuning.groups is None:
+        return None
+    n_patients = len(np.unique(tuning.groups))
+    one_a_patient = len(np.unique(cases.groups)) == len(cases.y)
+    if not one_a_patient or n_patients == len(tuning.y):
+        return None
+    return (
+        f"The threshold was chosen on {len(tuning.y)} rows of {n_patients} patients, "
+        "and is applied to one unit a patient: that of single images is not that of "
+        "joined ones. Pass their units, "
+        "threshold_from=(y, probabilities, patients, units)."
     )

@@ -131,6 +131,13 @@ def check_score(y_score: Any, n: int, name: str, labels: str) -> np.ndarray:
 def check_labels(y_pred: Any, y_true: np.ndarray, name: str) -> np.ndarray:
     """Check predicted labels against true ones: one a case, of the same kind."""
     y_pred = check_column(y_pred, name)
+    if y_pred.dtype.kind == "f" and y_true.dtype.kind != "f":
+        scores = y_pred[np.isfinite(y_pred) & (y_pred % 1 != 0)]
+        if len(scores):
+            raise ValueError(
+                f"{name} holds {scores[0]:g}, which is a score rather than a label: "
+                f"decide by a threshold first, for example {name} >= 0.5."
+            )
     if len(y_pred) != len(y_true):
         raise ValueError(
             f"y_true has {len(y_true)} labels but {name} has {len(y_pred)}: pass one "
@@ -188,8 +195,11 @@ def check_column(values: Any, name: str) -> np.ndarray:
         column = column[:, 0]
     if column.ndim != 1:
         hint = "pass one value a case"
-        if name.startswith("y_score") and column.ndim == 2:
-            hint = f"pass the column of the positive class, for example {name}[:, 1]"
+        if name.startswith(("y_score", "y_prob")) and column.ndim == 2:
+            hint = (
+                "pass the column of the positive class, "
+                f"{name}[:, list(clf.classes_).index(pos_label)]"
+            )
         raise ValueError(f"{name} has shape {column.shape}, expected (n,): {hint}.")
     if len(column) == 0:
         raise ValueError(f"{name} is empty: there is nothing to score.")
@@ -260,7 +270,7 @@ def check_probability(y_prob: np.ndarray, name: str = "y_prob") -> None:
         raise ValueError(
             f"{name} holds {len(bad)} values outside [0, 1], the first "
             f"{y_prob[bad[0]]:g} at index {bad[0]}: probabilities are needed here, not "
-            "decision values. Pass predict_proba(X)[:, 1]."
+            "decision values. Pass the positive class's column of predict_proba(X)."
         )
 
 
