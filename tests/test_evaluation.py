@@ -297,7 +297,23 @@ def test_labels_that_are_not_known_are_left_out():
     y = (rng.random((200, 2)) < 0.4).astype(float)
     proba = 1 / (1 + np.exp(1 - 2 * y - rng.normal(size=y.shape)))
     y[:50, 1] = np.nan
-    report = evaluate(proba, y=y, classes=["effusion", "mass"], n_bootstrap=100)
+    report = evaluate(
+        proba,
+        y=y,
+        classes=["effusion", "mass"],
+        subgroups={"site": np.arange(200) % 2},
+        n_bootstrap=100,
+    )
+    n = int(np.nansum(y[:, 1]))
+    row = report.sections[0].tables[0].frame.iloc[0]
+    assert row["mass"] == f"{n} ({n / 150:.1%})"
+    # Nothing refers to a section that is not there.
+    titles = {section.title for section in report.sections}
+    assert not titles & {"Hardest cases", "Subgroups"}
+    said = " ".join(checklist(report, "TRIPOD+AI")) + report.methods_text()
+    said += " ".join(checklist(report, "CLAIM 2024"))
+    assert "Hardest cases" not in said
+    assert "subgroups by site" not in said.lower()
     areas = [
         roc_auc_score(y[:, 0], proba[:, 0]),
         roc_auc_score(y[50:, 1], proba[50:, 1]),
@@ -655,6 +671,7 @@ def test_prior_correction_undoes_balanced_weights():
         ({"target_sensitivity": 0.9, "threshold_from": [[0]] * 5}, "has 5 parts"),
         ({"unit": np.arange(39)}, "unit has shape"),
         ({"subgroups": {"site": ["a"]}}, "site.*40 images"),
+        ({"y": np.linspace(0, 1, 40)}, "labels and probabilities swapped"),
         ({"class_names": {"1": "sick"}}, "class_names names '1'"),
         ({"y": np.arange(40) % 3}, r"3 classes \(0, 1, 2\) need"),
         (
@@ -788,6 +805,14 @@ def test_docx_names_the_extra_where_python_docx_is_absent(
     monkeypatch.setitem(sys.modules, "docx", None)
     with pytest.raises(ImportError, match=r"skmedimg\[report\]"):
         report_of(predictions).to_docx(tmp_path / "report.docx")
+
+
+@pytest.mark.parametrize("name", ["[18, 45)", "*"])
+def test_latex_rows_begin_with_no_argument(predictions, name):
+    score = predictions["score"]
+    text = report_of(predictions, compare_with={name: score**2}).to_latex()
+    assert rf"{{}}{name} & " in text
+    assert not re.search(r"^[\[*]", text, flags=re.MULTILINE)
 
 
 def test_latex_escapes_and_balances(predictions, tmp_path):

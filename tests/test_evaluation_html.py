@@ -138,7 +138,7 @@ def test_drawings_are_the_same_twice_and_apart_from_each_other():
 def test_names_are_drawn_as_they_are_written():
     rng = np.random.default_rng(0)
     y = np.arange(200) % 2
-    names = np.array(["black", r"$\foo$", "costs $1 or $2", '" id="x" #000000'])
+    names = np.array(["black", r"$\foo$", "北京 or $2 $", '" id="x" #000000'])
     report = evaluate(
         rng.random(200),
         y=np.where(y, r"$\bar$ of a class whose name is very, very long", "none"),

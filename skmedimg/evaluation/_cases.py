@@ -157,6 +157,13 @@ class CaseReader:
                 )
             return "multilabel"
         classes = encode(self.y, "y")[1] if self._classes is None else self._classes
+        if len(classes) > 2 and self.y.dtype.kind == "f":
+            broken = self.y[self.y != np.rint(self.y)]
+            if len(broken):
+                raise ValueError(
+                    f"y holds {broken[0]:g}, which is no label: it looks like a "
+                    "probability. Are labels and probabilities swapped?"
+                )
         return "multiclass" if len(classes) > 2 else "binary"
 
     def _labels(self, pos_label: Any) -> tuple:

@@ -84,7 +84,10 @@ def _partition(
     for i, (label, shown_as) in enumerate(
         zip(cases.classes, cases.class_names, strict=True)
     ):
-        own = y[:, i] == 1 if cases.kind == "multilabel" else y == label
+        own = y == label
+        if cases.kind == "multilabel":
+            # A share of the images where the label is known.
+            own = y[~np.isnan(y[:, i]), i] == 1
         row[shown_as] = f"{own.sum()} ({own.mean():.1%})"
     return row
 

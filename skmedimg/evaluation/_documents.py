@@ -160,7 +160,9 @@ def _latex_table(table: Table) -> str:
 
 
 def _latex_row(values: Any) -> str:
-    return " & ".join(escaped(str(value)) for value in values) + r" \\"
+    row = " & ".join(escaped(str(value)) for value in values)
+    # Else the end of the row before would take a bracket or a star for its argument.
+    return ("{}" if row[:1] in ("[", "*") else "") + row + r" \\"
 
 
 def escaped(text: str) -> str:

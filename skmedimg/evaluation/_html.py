@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -167,7 +168,12 @@ def svg_of(plot: Plot) -> str:
 
     buffer = io.StringIO()
     figure = figure_of(plot)
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": plot.name}):
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": plot.name}),
+        warnings.catch_warnings(),
+    ):
+        # The browser's fonts draw the text, and have more letters than this one.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
