@@ -1,4 +1,4 @@
-"""Splitters by patient, by site and by time that keep patients apart.
+"""Searches, and splitters by patient, by site and by time that keep patients apart.
 
 Where the images know their patients (`skmedimg.io.ImageSequence`), nothing else needs
 to be said; elsewhere each takes them as `groups`.
@@ -9,7 +9,15 @@ TemporalSplit(times=<4 images>, test_from=2021, n_splits=None)
 """
 
 from skmedimg.model_selection._patients import PatientKFold
+from skmedimg.model_selection._search import OptunaSearchCV
 from skmedimg.model_selection._sites import SiteKFold
+from skmedimg.model_selection._space import default_search_space
 from skmedimg.model_selection._times import TemporalSplit
 
-__all__ = ["PatientKFold", "SiteKFold", "TemporalSplit"]
+__all__ = [
+    "OptunaSearchCV",
+    "PatientKFold",
+    "SiteKFold",
+    "TemporalSplit",
+    "default_search_space",
+]
