@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from skmedimg.model_selection._study import HORIZON, is_lost, ours
+from skmedimg.model_selection._study import HORIZON, is_lost, position
 
 # A third of the trials goes on at each rung, at a ninth and at a third of the course.
 _KEPT = 3
@@ -43,8 +43,7 @@ class SeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        before = sum(t.number < trial.number for t in ours(study))
-        entropy = np.random.SeedSequence([self._seed, before])
+        entropy = np.random.SeedSequence([self._seed, position(study, trial.number)])
         self._sampler = self._make(int(entropy.generate_state(1)[0]))
         self._sampler.before_trial(study, trial)
 

@@ -5,7 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,8 +36,7 @@ from skmedimg._sequence import ImageSequence
 from skmedimg.model_selection._patients import PatientKFold, patients_of
 
 if TYPE_CHECKING:
-    import optuna
-
+    from skmedimg.model_selection._space import Space
     from skmedimg.model_selection._trial_runner import Plan
 
 
@@ -293,27 +292,29 @@ class OptunaSearchCV(BaseSearchCV):
     ) -> Iterator["Plan"]:
         """Make what the processes need, and the study that they share."""
         from skmedimg.model_selection._space import make_space
-        from skmedimg.model_selection._study import open_storage, open_study
+        from skmedimg.model_selection._study import (
+            check_shared,
+            disconnect,
+            open_storage,
+            open_study,
+        )
         from skmedimg.model_selection._trial_runner import Plan
 
-        estimator = clone(self.estimator)
-        space = make_space(self.param_distributions, estimator, X)
-        about = {
-            "space": space.describe(),
-            "estimator": _described(estimator),
-            "scoring": _described_scoring(self.scoring),
-            "data (images, labels or folds)": _fingerprint(X, y, splits),
-        }
+        space = make_space(self.param_distributions, self.estimator, X)
+        about = self._about(space, X, y, splits)
         name = self.study_name or f"search-{joblib.hash(about)[:12]}"
         n_jobs = effective_n_jobs(self.n_jobs)
-        with tempfile.TemporaryDirectory() as folder:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
             storage = self.storage
             if storage is None and n_jobs > 1:
                 storage = Path(folder) / "study.log"
             opened = open_storage(storage)
+            stack.callback(disconnect, opened)
+            check_shared(opened, n_jobs)
             open_study(opened, name, about)
             yield Plan(
-                estimator=estimator,
+                estimator=clone(self.estimator),
                 X=X,
                 y=y,
                 splits=splits,
@@ -333,6 +334,15 @@ class OptunaSearchCV(BaseSearchCV):
                 n_jobs=n_jobs,
                 verbose=self.verbose,
             )
+
+    def _about(self, space: "Space", X: Any, y: Any, splits: list) -> dict[str, Any]:
+        """What makes two searches one study."""
+        return {
+            "space": space.describe(),
+            "estimator": _described(self.estimator),
+            "scoring": _without_address(repr(self.scoring)),
+            "data (images, labels or folds)": _fingerprint(X, y, splits),
+        }
 
     def _run(self, plan: "Plan") -> None:
         from skmedimg.model_selection._trial_runner import run_trials
@@ -434,10 +444,6 @@ def _described(estimator: Any) -> str:
         if name.split("__")[-1] in ("device", "verbose", "n_jobs"):
             plain.set_params(**{name: None})
     return _without_address(plain.__repr__(N_CHAR_MAX=10**6))
-
-
-def _described_scoring(scoring: Any) -> str:
-    return _without_address(repr(scoring))
 
 
 def _without_address(text: str) -> str:

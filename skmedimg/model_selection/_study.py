@@ -101,6 +101,22 @@ def _open_database(url: str) -> BaseStorage:
     raise AssertionError("unreachable")
 
 
+def disconnect(storage: BaseStorage) -> None:
+    """Close the connections to a database; the next access opens them again."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def check_shared(storage: BaseStorage, n_jobs: int) -> None:
+    """Raise where other processes would each have a copy of the storage."""
+    if n_jobs > 1 and isinstance(storage, InMemoryStorage):
+        raise ValueError(
+            f"n_jobs={n_jobs} processes cannot share storage={storage!r}: pass "
+            "storage=None, a file or a database."
+        )
+
+
 def open_study(
     storage: BaseStorage, name: str, about: dict[str, Any]
 ) -> optuna.study.Study:
@@ -172,6 +188,16 @@ def ours(study: optuna.study.Study) -> list[FrozenTrial]:
         for t in study.get_trials(deepcopy=False)
         if _OWNER in t.user_attrs and t.state != TrialState.WAITING and not is_lost(t)
     ]
+
+
+def position(study: optuna.study.Study, number: int) -> int:
+    """How many trials of searches come before one, without those that were lost.
+
+    Those that another process is about to begin count: two that begin at the same
+    moment are never at the same position.
+    """
+    trials = study.get_trials(deepcopy=False)[:number]
+    return sum(_OWNER in t.user_attrs and not is_lost(t) for t in trials)
 
 
 def begin_trial(study: optuna.study.Study) -> optuna.trial.Trial:

@@ -22,9 +22,11 @@ from skmedimg.model_selection._study import (
     RESULT,
     begin_trial,
     bury_lost_trials,
+    disconnect,
     is_lost,
     open_storage,
     ours,
+    position,
     quiet_optuna,
     signs_of_life,
     tell,
@@ -253,10 +255,12 @@ def _json(score: float | None) -> float | None:
 
 def run_trials(plan: Plan, process: int = 0) -> None:
     """Run trials until the study has as many as planned, or time is up."""
-    with quiet_optuna():
+    storage = open_storage(plan.storage)
+    with quiet_optuna(), ExitStack() as stack:
+        stack.callback(disconnect, storage)
         study = optuna.load_study(
             study_name=plan.study_name,
-            storage=open_storage(plan.storage),
+            storage=storage,
             sampler=make_sampler(plan.sampler, plan.seed, plan.n_jobs),
             pruner=HalvingPruner() if plan.pruner is None else plan.pruner,
         )
@@ -271,7 +275,7 @@ def _run_trial(plan: Plan, study: optuna.study.Study) -> None:
     trial = begin_trial(study)
     try:
         # Another process may have begun the last one at the same moment.
-        if sum(t.number < trial.number for t in ours(study)) >= plan.n_trials:
+        if position(study, trial.number) >= plan.n_trials:
             tell(study, trial.number, None)
             return
         with signs_of_life(trial):
