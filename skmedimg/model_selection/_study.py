@@ -186,33 +186,32 @@ def ours(study: optuna.study.Study) -> list[FrozenTrial]:
     return [
         t
         for t in study.get_trials(deepcopy=False)
-        if _OWNER in t.user_attrs and t.state != TrialState.WAITING and not is_lost(t)
+        if _OWNER in t.user_attrs and not is_lost(t)
     ]
 
 
 def position(study: optuna.study.Study, number: int) -> int:
-    """How many trials of searches come before one, without those that were lost.
-
-    Those that another process is about to begin count: two that begin at the same
-    moment are never at the same position.
-    """
-    trials = study.get_trials(deepcopy=False)[:number]
-    return sum(_OWNER in t.user_attrs and not is_lost(t) for t in trials)
+    """How many trials of searches come before one, without those that were lost."""
+    return sum(trial.number < number for trial in ours(study))
 
 
 def begin_trial(study: optuna.study.Study) -> optuna.trial.Trial:
-    """Begin a trial that tells from its first moment whose it is."""
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    me = this_process()
-    # Of a process that was killed before it could begin it, or enqueued by the user.
-    if all(is_alive(t) for t in waiting):
-        study.add_trial(
-            optuna.create_trial(state=TrialState.WAITING, user_attrs={_OWNER: me})
-        )
-    trial = study.ask()
-    if trial.user_attrs.get(_OWNER) != me:
-        trial.set_user_attr(_OWNER, me)
-    return trial
+    """Begin a trial that tells from its first moment whose it is.
+
+    `Study.ask` would make it first and let us tell then: a process killed in between
+    would leave a trial that nobody can tell from one that runs elsewhere.
+    """
+    storage, me = study._storage, this_process()
+    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        # Enqueued by the user; of several processes one gets it.
+        if storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+            trial = optuna.trial.Trial(study, waiting._trial_id)
+            trial.set_user_attr(_OWNER, me)
+            return trial
+    begun = optuna.create_trial(state=TrialState.RUNNING, user_attrs={_OWNER: me})
+    return optuna.trial.Trial(
+        study, storage.create_new_trial(study._study_id, template_trial=begun)
+    )
 
 
 def bury_lost_trials(study: optuna.study.Study) -> None:
