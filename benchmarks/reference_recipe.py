@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 EPOCHS, BATCH, LR, DROPS = 100, 128, 1e-3, (50, 75)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -61,7 +62,8 @@ def to_tensor(X, dims):
 def probabilities(net, x):
     net.eval()
     with torch.inference_mode():
-        return torch.cat([net(part).softmax(1) for part in x.split(BATCH)]).numpy()
+        parts = [net(part.to(DEVICE)).softmax(1) for part in x.split(BATCH)]
+        return torch.cat(parts).cpu().numpy()
 
 
 def auc_of(y, proba):
@@ -86,14 +88,15 @@ class ReferenceRecipe:
         # Channels last: the same numbers, and faster on a CPU.
         memory = torch.channels_last if self.dims == 2 else torch.channels_last_3d
         net = resnet18(x.shape[1], int(y.max()) + 1, self.dims)
-        self.net = net.to(memory_format=memory)
+        self.net = net.to(DEVICE, memory_format=memory)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LR)
         return x, y
 
     def step(self, x, y):
         self.net.train()
         self.optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+        x, y = x.to(DEVICE), y.to(DEVICE)
+        with torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=self.bfloat16):
             loss = cross_entropy(self.net(x).float(), y)
         loss.backward()
         self.optimizer.step()

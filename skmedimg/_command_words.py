@@ -15,10 +15,17 @@ _OPTIONS = {
     "path_column": "--path-column",
     "label_column": "--label-column",
     "group_column": "--patient-column",
+    "pos_label": "--positive",
+    "groups": "--patient",
+    "unit": "--unit",
+    "subgroups": "--subgroup",
+    "target_sensitivity": "--target-sensitivity",
+    "threshold_from": "--threshold-from",
+    "aggregate": "--aggregate",
 }
 _VALUE = r"""'[^']*'|"[^"]*"|\([^()]*\)|\[[^\[\]]*\]|-?[\w.]*\w"""
 _ARGUMENT = re.compile(rf"\b({'|'.join(_OPTIONS)})=({_VALUE})?")
-_COLUMN = re.compile(r"\b(path_column|label_column|group_column)\b")
+_COLUMN = re.compile(r"\b(path_column|label_column|group_column|pos_label)\b")
 _FRAME = re.compile(r",? *frame\.\w+\([^()]*\)")
 
 

@@ -3,7 +3,6 @@
 import copy
 import math
 import os
-import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,11 +15,7 @@ import torch
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    check_random_state,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
 from skmedimg._checks import (
@@ -39,7 +34,7 @@ from skmedimg._modules import (
 )
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._per_image import one_per_image
-from skmedimg._random import drawing_from
+from skmedimg._random import drawing_from, seed_of
 from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
@@ -154,7 +149,7 @@ class BaseImageEstimator(ImageInference):
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
             data = self._prepare(X, y, sample_weight, groups, reset=not goes_on)
-            rng = np.random.default_rng(self._seed())
+            rng = np.random.default_rng(seed_of(self.random_state))
             if not goes_on or not hasattr(self, "_split_seed"):
                 # Kept by warm_start: validation images must stay unseen.
                 self._split_seed = int(rng.integers(2**31))
@@ -211,14 +206,6 @@ class BaseImageEstimator(ImageInference):
             monitor.note(new.low, new.high, patterns_of(images, data.rows))
             monitor.warn()
         return data
-
-    def _seed(self) -> int:
-        """One seed a fit. None takes fresh entropy and leaves NumPy's global alone."""
-        if self.random_state is None:
-            return secrets.randbits(31)
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _split(self, data: TrainingSet) -> tuple[np.ndarray, np.ndarray | None]:
         if not self.early_stopping:
@@ -437,7 +424,7 @@ class BaseImageEstimator(ImageInference):
         if first:
             self.image_spec_ = data.fit_spec(np.arange(len(data)))
         done = 0 if first else len(self.net_.history)
-        rng = np.random.default_rng([self._seed(), done])
+        rng = np.random.default_rng([seed_of(self.random_state), done])
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
         self._remember(data, not first)
         for _ in self._train(data, np.arange(len(data)), None, rng, not first, course):
@@ -567,7 +554,7 @@ def shown(part: Any) -> str | None:
 
 def auto_epochs(n_images: int) -> int:
     """Epochs by the number of distinct images: few images are seen more often."""
-    return int(np.clip(round(1500 / math.sqrt(n_images)), 5, 100))
+    return int(np.clip(round(2800 / n_images**0.6), 5, 100))
 
 
 def auto_batch_size(n_images: int) -> int:

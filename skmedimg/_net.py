@@ -5,6 +5,7 @@ value is read back from the device inside an epoch.
 """
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from skmedimg._checks import check_device
 from skmedimg._feed import Feed
@@ -26,6 +28,8 @@ from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
 
 _FOCAL_GAMMA = 2.0
+# So many images tell means and variances to a percent.
+_SETTLING_IMAGES = 1024
 
 
 class ClassificationLoss(nn.Module):
@@ -301,7 +305,9 @@ class ImageNet(NeuralNetClassifier):
                 yield epoch + 1
                 if ends:
                     break
-            if self.best_[2]:
+            if valid is None:
+                self._settle_norms(train)
+            elif self.best_[2]:
                 module.load_state_dict(self.best_[2])
         finally:
             if isinstance(module, Network):
@@ -316,6 +322,8 @@ class ImageNet(NeuralNetClassifier):
         self.notify("on_epoch_begin", **sides)
         start = time.perf_counter()
         self.run_single_epoch(train, True, "train", self.train_step)
+        if valid is not None:
+            self._settle_norms(train)
         self.run_single_epoch(valid, False, "valid", self.validation_step)
         self._record(train, time.perf_counter() - start)
         self._keep_best(epoch)
@@ -427,6 +435,33 @@ class ImageNet(NeuralNetClassifier):
             own = [*module.parameters(), *module.buffers()]
             if own and not any(p.requires_grad for p in own):
                 module.eval()
+
+    def _settle_norms(self, feed: Feed) -> None:
+        """Take the statistics of BatchNorm from images as they are.
+
+        Those of augmented images differ, which moves all probabilities and the accuracy
+        at .5 with them (Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+        """
+        if self.augment is None:
+            return
+        self._set_training(True)  # which leaves frozen features out
+        norms = [
+            m
+            for m in self.module_.modules()
+            if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None
+        ]
+        self.module_.eval()
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.train().reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+        few = -(-_SETTLING_IMAGES * feed.n_batches // len(feed))
+        with torch.inference_mode(False), torch.no_grad():
+            for x, _, _ in itertools.islice(feed, few if norms else 0):
+                self.infer(x)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        self.module_.eval()
 
     def _weighted_loss(
         self,

@@ -1,12 +1,25 @@
-"""A stand-in for torch's global generators, for code that draws from nothing else."""
+"""Seeds, and a stand-in for torch's global generators, for code that knows no other."""
 
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from numbers import Integral
+from typing import Any
 
 import torch
+from sklearn.utils import check_random_state
 
 _GLOBAL_GENERATOR = threading.Lock()
+
+
+def seed_of(random_state: Any) -> int:
+    """One seed a call. None takes fresh entropy and leaves NumPy's global alone."""
+    if random_state is None:
+        return secrets.randbits(31)
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 @contextmanager

@@ -342,7 +342,11 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         ValueError
             If X is not like the images of fit.
         """
-        logits = self._logits(X).astype(np.float64)
+        return self._probabilities(self._logits(X))
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Of logits (n, n_outputs), in double precision."""
+        logits = logits.astype(np.float64)
         if self._encoding.multilabel:
             return expit(logits)
         if logits.shape[1] == 1:

@@ -69,6 +69,22 @@ Exit status: 0; 1 if no file could be read, or not all of them with --strict; 2 
 argument cannot be used.
 """
 
+_EVALUATE = """\
+Report on anyone's predictions as a reviewer asks for it: intervals by patient, the
+threshold, calibration, net benefit, subgroups, and the checklists CLAIM and TRIPOD+AI.
+
+  skmedimg evaluate predictions.csv --y label --p score --html report.html
+  skmedimg evaluate predictions.csv --y label --p score --positive malignant \\
+      --patient id --unit lesion --site hospital --threshold-from tuning.csv \\
+      --target-sensitivity 0.95 --html report.html --docx report.docx
+  skmedimg evaluate predictions.csv --y label --p probability_a probability_b \\
+      probability_c --html report.html
+      more than two classes: a column for each, named after it
+
+A row is an image; rows of one --unit are joined into the case that is scored. Rows
+without a label or without a probability are left out and counted.
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -138,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_scan(commands)
     _add_train(commands)
     _add_predict(commands)
+    _add_evaluate(commands)
     return parser
 
 
@@ -297,6 +314,78 @@ def _add_predict(commands: Any) -> None:
     predict.set_defaults(run=_run_predict)
 
 
+def _add_evaluate(commands: Any) -> None:
+    text = "intervals, threshold, calibration and more of predictions in a table"
+    evaluate = _command(commands, "evaluate", text, _EVALUATE)
+    evaluate.add_argument("table", type=Path, metavar="TABLE")
+    _add_columns(evaluate.add_argument_group("columns of the table"))
+    _add_question(evaluate.add_argument_group("question"))
+    out = evaluate.add_argument_group("documents")
+    for name in ("html", "docx", "latex"):
+        out.add_argument(f"--{name}", type=Path, metavar="FILE")
+    out.add_argument("--csv", type=Path, metavar="FILE", help="all figures")
+    evaluate.set_defaults(run=_run_evaluate)
+
+
+def _add_columns(group: Any) -> None:
+    several = {"nargs": "+", "required": True, "metavar": "COLUMN"}
+    group.add_argument(
+        "--y", help="the true label; several for several labels", **several
+    )
+    group.add_argument(
+        "--p", help="probability of the positive class, or of each class", **several
+    )
+    columns = {
+        "patient": "what intervals take as independent",
+        "unit": "what is scored, such as the lesion (default: each row)",
+        "site": "a subgroup",
+        "name": "of the image, for the list of hardest cases",
+    }
+    for name, text in columns.items():
+        group.add_argument(f"--{name}", metavar="COLUMN", help=text)
+    group.add_argument("--subgroup", nargs="+", metavar="COLUMN", default=[])
+    group.add_argument(
+        "--compare", nargs="+", metavar="COLUMN", default=[],
+        help="probability of the positive class by other models",
+    )  # fmt: skip
+
+
+def _add_question(group: Any) -> None:
+    group.add_argument(
+        "--positive", metavar="LABEL", help="positive class (default: 1)"
+    )
+    threshold = group.add_mutually_exclusive_group()
+    threshold.add_argument(
+        "--threshold", type=float, default=0.5, metavar="P", help="(default: 0.5)"
+    )
+    threshold.add_argument("--target-sensitivity", type=float, metavar="S")
+    group.add_argument(
+        "--threshold-from",
+        type=Path,
+        metavar="TABLE",
+        help="other patients, to choose the threshold on; columns as in TABLE",
+    )
+    group.add_argument(
+        "--prevalence",
+        type=float,
+        metavar="P",
+        help="that predictive values and net benefit refer to (default: of the rows)",
+    )
+    group.add_argument(
+        "--aggregate",
+        choices=("mean", "max", "noisy-or"),
+        default="mean",
+        help="how the rows of a unit are joined (default: mean)",
+    )
+    group.add_argument(
+        "--label",
+        choices=("same", "any", "consensus"),
+        default="same",
+        help="label of a unit whose rows differ (default: same, none may)",
+    )
+    group.add_argument("--seed", type=int, default=0, help="random state (default: 0)")
+
+
 def _command(
     commands: Any, name: str, text: str, description: str, epilog: str = ""
 ) -> argparse.ArgumentParser:
@@ -356,3 +445,9 @@ def _run_predict(arguments: argparse.Namespace) -> int:
     from skmedimg._command_predict import run_predict
 
     return run_predict(arguments)
+
+
+def _run_evaluate(arguments: argparse.Namespace) -> int:
+    from skmedimg._command_evaluate import run_evaluate
+
+    return run_evaluate(arguments)

@@ -314,7 +314,7 @@ def as_image_source(
             return X, reading
     if isinstance(X, list | tuple) or _is_object_vector(X):
         X, reading = _from_list(X, image_size, reading)
-    if _is_lazy(X):
+    if is_lazy(X):
         return ImageSequence.from_array(X), reading
     try:
         array = np.asanyarray(X)
@@ -334,7 +334,7 @@ def _is_object_vector(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
 
 
-def _is_lazy(X: Any) -> bool:
+def is_lazy(X: Any) -> bool:
     """Whether X is an array on disk: it has a shape and a dtype and is no tensor."""
     return (
         all(hasattr(X, name) for name in ("shape", "dtype", "__getitem__", "__len__"))

@@ -53,8 +53,20 @@ def test_width_and_depth(dims, width, depth):
     assert filters == [width, 2 * width, 4 * width, 4 * width][:depth]
     assert net.head.in_features == 7
     net = seeded(ResNet(width, depth=depth, blocks=2), 1, 1, dims, image_size=size)
-    assert net.head.in_features == width * 2 ** (depth - 1)
+    assert net.head.in_features == 2 * width * 2 ** (depth - 1)
     assert len(net.stages) == 2 * depth
+
+
+def test_pooling():
+    maps = torch.tensor([[[[0.0, 4.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]]])
+    for pooling, expected in (
+        ("average", [1.0, 1.0]),
+        ("max", [4.0, 1.0]),
+        ("average_max", [1.0, 1.0, 4.0, 1.0]),
+    ):
+        net = seeded(ResNet(2, depth=1, pooling=pooling), 1, 1, 2)
+        pooled = net.forward_head(maps, pre_logits=True)
+        assert pooled.tolist() == [expected]
 
 
 @pytest.mark.parametrize("name", ["simple", "resnet"])

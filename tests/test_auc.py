@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from published_examples import subarachnoid_haemorrhage
 from scipy.special import expit, logit
 from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
@@ -24,7 +25,8 @@ def variance_within(y, score, **params):
     auc, low, high = roc_auc_ci(y, score, transform=None, **params)
     assert 0 < low < auc < high < 1
     cluster = params.get("groups", np.arange(len(y)))
-    smaller = min(len(np.unique(cluster[y == label])) for label in np.unique(y))
+    sizes = [np.unique(cluster[y == label], return_counts=True)[1] for label in set(y)]
+    smaller = min(m.sum() ** 2 / (m @ m) for m in sizes)
     return ((high - low) / 2 / t.ppf(0.975, smaller - 1)) ** 2
 
 
@@ -63,12 +65,8 @@ def test_clustered_variance_is_obuchowskis(seed):
 
 
 def test_published_examples():
-    # pROC's aSAH data: cases by increasing S100B; var(roc) and ci.auc(roc) of pROC.
-    good = [int(n) for n in "05326667403443212001000101110101011210200000000000"]
-    poor = [int(n) for n in "10003122112101000110111011101010200011011112111111"]
-    values = np.arange(50)
-    score = np.concatenate([np.repeat(values, good), np.repeat(values, poor)])
-    y = np.repeat(["Good", "Poor"], [72, 41])
+    # var(roc) and ci.auc(roc) of pROC.
+    y, score, _ = subarachnoid_haemorrhage()
     variance = variance_within(y, score, pos_label="Poor")
     assert variance == pytest.approx(0.00266868245717244, abs=1e-14)
     auc = roc_auc_ci(y, score, pos_label="Poor").value
@@ -76,7 +74,7 @@ def test_published_examples():
     np.testing.assert_allclose(pROC, [0.6301182, 0.8326189], atol=1e-7)
     # Hanley and McNeil 1982, 109 CT images in five ratings; roctab's error in Stata.
     counts = [33, 6, 6, 11, 2, 3, 2, 2, 11, 33]
-    ratings = np.repeat(np.tile(values[:5], 2), counts)
+    ratings = np.repeat(np.tile(np.arange(5), 2), counts)
     y = np.repeat([0, 1], [58, 51])
     assert roc_auc_ci(y, ratings).value == pytest.approx(0.8932, abs=5e-5)
     assert np.sqrt(variance_within(y, ratings)) == pytest.approx(0.0307, abs=5e-5)
@@ -171,6 +169,22 @@ def test_coverage(auc, patients):
     assert all(0 <= i.low <= i.value <= i.high <= 1 for i in intervals)
     # Three standard errors around 95 % are 91.7 to 98.3 %.
     assert 0.917 <= np.mean([i.low <= auc <= i.high for i in intervals]) <= 0.983
+
+
+@pytest.mark.parametrize("of_patient", [False, True])
+@pytest.mark.parametrize("auc", [0.7, 0.9])
+def test_coverage_with_1_to_30_images_a_patient(auc, of_patient):
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(400):
+        patient = np.repeat(np.arange(60), rng.integers(1, 31, size=60))
+        y = rng.random(len(patient)) < 0.4
+        if of_patient:
+            y = (rng.random(60) < 0.4)[patient]
+        score = rng.normal(size=len(y)) + rng.normal(size=60)[patient]
+        score += 2 * norm.ppf(auc) * y
+        _, low, high = roc_auc_ci(y, score, groups=patient)
+        covered.append(low <= auc <= high)
+    assert 0.917 <= np.mean(covered) <= 0.983
 
 
 @pytest.mark.parametrize(

@@ -436,7 +436,7 @@ def foreign(in_channels, n_outputs, spatial_dims):
 @pytest.mark.parametrize(
     ("architecture", "n_features"),
     [
-        (ResNet(width=4, depth=2), 8),
+        (ResNet(width=4, depth=2), 16),
         (SimpleCNN(width=2, depth=2, hidden_units=6), 6),
         (foreign, 20),
     ],

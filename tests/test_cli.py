@@ -44,8 +44,8 @@ def run(code):
 def test_help_needs_no_torch():
     code = (
         "import sys; from skmedimg.cli import main\n"
-        "for words in ['--help'], *([c, '-h'] for c in 'demo scan train predict'"
-        ".split()):\n"
+        "for words in ['--help'], *([c, '-h'] for c in "
+        "'demo scan train predict evaluate'.split()):\n"
         "    try: main(words)\n"
         "    except SystemExit as end: assert end.code == 0\n"
         "assert not {'torch', 'pandas', 'sklearn'} & set(sys.modules)"

@@ -246,6 +246,20 @@ def test_masked_pixels_are_refused(images):
     assert CNNImageClassifier(max_epochs=1).fit(plain, y).n_iter_ == 1
 
 
+@pytest.mark.parametrize("stops_early", [False, True])
+def test_norms_have_the_statistics_of_unchanged_images(stops_early, tiny):
+    def brighter(x):
+        return x + 100
+
+    clf = tiny(augmentation=brighter, early_stopping=stops_early, max_epochs=2)
+    stem = clf.fit(X, Y).module_.stem
+    with torch.no_grad():
+        shift = stem[0](to_tensor(X[:, None], clf.image_spec_, "cpu")).mean((0, 2, 3))
+    moved = (stem[1].running_mean - shift).abs().max().item()
+    assert moved < 1 < 10 * stem[0].weight.abs().sum((1, 2, 3)).min().item()
+    assert stem[1].momentum == 0.1
+
+
 @pytest.mark.parametrize("has_units", [True, False])
 def test_auto_precision_goes_by_the_processor(has_units, tiny, monkeypatch):
     monkeypatch.setattr("skmedimg._checks._has_matrix_units", lambda: has_units)

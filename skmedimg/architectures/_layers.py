@@ -70,6 +70,23 @@ def global_average(x: torch.Tensor) -> torch.Tensor:
     return x.flatten(2).mean(2)
 
 
+def global_max(x: torch.Tensor) -> torch.Tensor:
+    """Maximum over the spatial axes: (n, F, *spatial) to (n, F)."""
+    return x.flatten(2).amax(2)
+
+
+def global_average_max(x: torch.Tensor) -> torch.Tensor:
+    """Mean and maximum over the spatial axes: (n, F, *spatial) to (n, 2 F)."""
+    return torch.cat([global_average(x), global_max(x)], dim=1)
+
+
+POOLING: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "average": global_average,
+    "max": global_max,
+    "average_max": global_average_max,
+}
+
+
 def check_image_size(image_size: Sequence[int] | None, dims: int) -> tuple[int, ...]:
     """Spatial size as a tuple of `dims` positive integers."""
     if image_size is None or len(image_size) != dims or min(image_size) < 1:

@@ -15,9 +15,9 @@ from skmedimg.architectures._layers import (
     BATCH_NORM,
     CONV,
     MAX_POOL,
+    POOLING,
     Dropout,
     Network,
-    global_average,
 )
 
 # Width of the first convolution, its stride, and whether a pool follows.
@@ -41,6 +41,9 @@ class ResNet(BaseEstimator):
         Non-linearity.
     dropout : float, default=0.0
         Share of the pooled features that is dropped while training.
+    pooling : {"average", "max", "average_max"}, default="average_max"
+        What the head is given of each feature map: its mean, its maximum, or both. A
+        small finding raises the maximum and is lost in the mean.
     stem : {"auto", "small", "medium", "large"}, default="auto"
         First layer: "small" is a 3-wide convolution that keeps every pixel, "medium"
         the same with stride 2, "large" a 7-wide one with stride 2 followed by a max
@@ -57,7 +60,7 @@ class ResNet(BaseEstimator):
     >>> from skmedimg.architectures import ResNet
     >>> net = ResNet(width=8).build(1, 3, spatial_dims=2, image_size=(28, 28))
     >>> sum(p.numel() for p in net.parameters())
-    19579
+    19675
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -66,6 +69,7 @@ class ResNet(BaseEstimator):
         "blocks": [Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],
+        "pooling": [StrOptions({"average", "max", "average_max"})],
         "stem": [StrOptions({"auto", *_STEMS})],
     }
 
@@ -77,6 +81,7 @@ class ResNet(BaseEstimator):
         blocks: int = 1,
         activation: str = "relu",
         dropout: float = 0.0,
+        pooling: str = "average_max",
         stem: str = "auto",
     ) -> None:
         self.width = width
@@ -84,6 +89,7 @@ class ResNet(BaseEstimator):
         self.blocks = blocks
         self.activation = activation
         self.dropout = dropout
+        self.pooling = pooling
         self.stem = stem
 
     def build(
@@ -132,6 +138,7 @@ class ResNet(BaseEstimator):
             blocks=self.blocks,
             activation=self.activation,
             dropout=self.dropout,
+            pooling=self.pooling,
             stem=stem,
         )
 
@@ -149,6 +156,7 @@ class ResNetModule(Network):
         blocks: int,
         activation: str,
         dropout: float,
+        pooling: str,
         stem: str,
     ) -> None:
         super().__init__()
@@ -170,8 +178,10 @@ class ResNetModule(Network):
                 stages.append(_Block(previous, width, step, dims, act))
                 previous = width
         self.stages = nn.Sequential(*stages)
+        self.pool = POOLING[pooling]
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(previous, n_outputs)
+        n_features = 2 * previous if pooling == "average_max" else previous
+        self.head = nn.Linear(n_features, n_outputs)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -188,7 +198,7 @@ class ResNetModule(Network):
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Logits of feature maps, or what the last layer is given."""
-        pooled = global_average(x)
+        pooled = self.pool(x)
         return pooled if pre_logits else self.head(self.dropout(pooled))
 
 

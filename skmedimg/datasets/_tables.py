@@ -56,15 +56,44 @@ def read_table(
     texts: dict[str, Any] = {
         c: str for c in (path_column, label, group_column) if c is not None
     }
-    decimal = "."
-    if path.suffix.lower() in (".xlsx", ".xlsm"):
-        frame = _read_excel(path, texts)
-    else:
-        frame, separator = _read_text(path, path_column, texts)
-        decimal = "," if separator == ";" else "."
+    frame, decimal = read_as_written(path, path_column, texts)
     if label in frame.columns:
-        frame[label] = _numbers_or_text(frame[label], decimal)
+        frame[label] = numbers_or_text(frame[label], decimal)
     return frame, path.parent
+
+
+def read_as_written(
+    path: Path, key: str, texts: dict[str, Any]
+) -> "tuple[pd.DataFrame, str]":
+    """A table from a file, and its decimal sign.
+
+    Parameters
+    ----------
+    path : Path
+        Text or .xlsx.
+    key : str
+        Column that tells which separator is right.
+    texts : dict of str to type
+        Types of columns, str for what stays as it is written.
+
+    Returns
+    -------
+    frame : DataFrame
+        The table.
+    decimal : str
+        "," where columns are separated by semicolons.
+
+    Raises
+    ------
+    ValueError
+        If the file is no table, or its text is neither UTF-8 nor UTF-16.
+    ImportError
+        If it is .xlsx and openpyxl is absent.
+    """
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        return _read_excel(path, texts), "."
+    frame, separator = _read_text(path, key, texts)
+    return frame, "," if separator == ";" else "."
 
 
 def _read_excel(path: Path, texts: dict[str, Any]) -> "pd.DataFrame":
@@ -109,7 +138,7 @@ def _read_text(
         raise ValueError(f"{path.name}: is no table of text ({error}).") from error
 
 
-def _numbers_or_text(column: "pd.Series", decimal: str) -> "pd.Series":
+def numbers_or_text(column: "pd.Series", decimal: str) -> "pd.Series":
     """Labels that are all numbers as numbers, all others as they are written."""
     import pandas as pd
 

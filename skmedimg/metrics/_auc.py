@@ -5,14 +5,18 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri, stdtrit
-from scipy.stats import rankdata
 from sklearn.utils._param_validation import Interval, Real, StrOptions, validate_params
 
-from skmedimg.metrics._checks import Estimate, check_binary
+from skmedimg.metrics._checks import (
+    Estimate,
+    check_binary,
+    count_clusters,
+    effective_clusters,
+)
 
 # Below it a variance is rounding error: the smallest real one, a single discordant pair
 # among 10^6 cases of each class, is 1e-24.
-_NO_VARIANCE = 1e-28
+NO_VARIANCE = 1e-28
 
 
 @validate_params(
@@ -76,11 +80,13 @@ def roc_auc_ci(
 
     Notes
     -----
-    The variance is that of DeLong et al. [1]_ by the midranks of Sun and Xu [2]_, in
-    O(n log n); with `groups` that of Obuchowski [3]_, which for clusters of one case is
+    The variance is that of DeLong et al. [1]_ in O(n log n), as found by Sun and
+    Xu [2]_; with `groups` that of Obuchowski [3]_, which for clusters of one case is
     the same. The interval takes Student's t at min(number of positive, number of
-    negative cases) - 1 degrees of freedom, with clusters that hold the class in place
-    of cases, since the smaller class decides how well the variance is known.
+    negative cases) - 1 degrees of freedom, since the smaller class decides how well the
+    variance is known. With `groups` these are effective numbers of clusters that hold
+    the class, (Σ m)² / Σ m² where a cluster holds m of its cases [5]_: a few patients
+    with most images tell less about the variance than as many equal ones.
 
     Two cases leave this variance zero or undefined: scores that separate the classes
     perfectly (or are constant), and a class of a single case. There method 5 of
@@ -107,6 +113,9 @@ def roc_auc_ci(
     .. [4] R. G. Newcombe, "Confidence intervals for an effect size measure based on the
        Mann-Whitney statistic. Part 2: asymptotic methods and evaluation", Statistics in
        Medicine 25:559-573, 2006.
+    .. [5] A. V. Carter, K. T. Schnepel, D. G. Steigerwald, "Asymptotic behavior of a t
+       test robust to cluster heterogeneity", Review of Economics and Statistics
+       99:698-709, 2017.
 
     Examples
     --------
@@ -130,31 +139,60 @@ def roc_auc_ci(
     0.63 to 0.82
     """
     positive, score, cluster = check_binary(y_true, y_score, pos_label, groups)
-    components = _delong_components(positive, score)
+    return auc_interval(positive, score, cluster, level, transform)
+
+
+def auc_interval(
+    positive: np.ndarray,
+    score: np.ndarray,
+    cluster: np.ndarray,
+    level: float,
+    transform: Literal["logit"] | None = "logit",
+) -> Estimate:
+    """Return the area with its interval, from what `check_binary` gives."""
+    components = delong_components(positive, score)
     auc = float(components[positive].mean())
-    n_pos = _count_clusters(positive, cluster)
-    n_neg = _count_clusters(~positive, cluster)
-    smaller = min(n_pos, n_neg)
+    df = degrees_of_freedom(positive, cluster)
     variance = 0.0
-    if smaller > 1:
-        variance = _auc_covariance(positive, components[np.newaxis], cluster).item()
-    if variance < _NO_VARIANCE:
-        z = float(ndtri((1 + level) / 2))
-        low = _newcombe_low(auc, n_pos, n_neg, z)
-        # The method is symmetric in the classes.
-        high = 1 - _newcombe_low(1 - auc, n_pos, n_neg, z)
-        return Estimate(auc, low, high)
-    half_width = float(stdtrit(smaller - 1, (1 + level) / 2)) * np.sqrt(variance)
-    if transform is None:
-        bounds = np.clip([auc - half_width, auc + half_width], 0, 1)
-    else:
-        # d logit(a) / da = 1 / (a (1 - a))
-        half_width /= auc * (1 - auc)
-        bounds = expit(logit(auc) + half_width * np.array([-1, 1]))
+    if df > 0:
+        variance = auc_variance(positive, components, cluster)
+    if variance < NO_VARIANCE:
+        return without_variance(auc, positive, cluster, level)
+    error = float(np.sqrt(variance))
+    if transform is not None:
+        return logit_interval(auc, error, df, level)
+    half_width = float(stdtrit(df, (1 + level) / 2)) * error
+    bounds = np.clip([auc - half_width, auc + half_width], 0, 1)
     return Estimate(auc, *bounds.tolist())
 
 
-def _delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+def logit_interval(auc: float, error: float, df: float, level: float) -> Estimate:
+    """Return an area with the interval that is symmetric on the logit scale."""
+    # d logit(a) / da = 1 / (a (1 - a))
+    half_width = float(stdtrit(df, (1 + level) / 2)) * error / (auc * (1 - auc))
+    bounds = expit(logit(auc) + half_width * np.array([-1, 1]))
+    return Estimate(auc, *bounds.tolist())
+
+
+def without_variance(
+    auc: float, positive: np.ndarray, cluster: np.ndarray, level: float
+) -> Estimate:
+    """Return an area with the interval of method 5 of Newcombe 2006."""
+    n_pos, n_neg = (count_clusters(cluster[s]) for s in (positive, ~positive))
+    z = float(ndtri((1 + level) / 2))
+    low = _newcombe_low(auc, n_pos, n_neg, z)
+    # The method is symmetric in the classes.
+    high = 1 - _newcombe_low(1 - auc, n_pos, n_neg, z)
+    return Estimate(auc, low, high)
+
+
+def degrees_of_freedom(positive: np.ndarray, cluster: np.ndarray) -> float:
+    """Return how many are behind the variance of an area: of the smaller class."""
+    sides = (positive, ~positive)
+    return min(effective_clusters(cluster[side]) for side in sides) - 1
+
+
+def delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return DeLong's structural components, V10 of positive and V01 of negative cases.
 
     A case's component is the share of the other class that it is ranked correctly
@@ -164,28 +202,29 @@ def _delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     ----------
     positive : ndarray of bool, shape (n,)
         Whether a case is positive.
-    score : ndarray of shape (n,) or (k, n)
-        Scores of one classifier or of k.
+    score : ndarray of shape (n,)
+        Scores.
 
     Returns
     -------
-    ndarray of the shape of `score`
+    ndarray of shape (n,)
         Components, between 0 and 1.
     """
-    negative = ~positive
-    # A rank among all less the rank among one's own class counts the others below.
-    below = rankdata(score, axis=-1)
-    below[..., positive] -= rankdata(score[..., positive], axis=-1)
-    below[..., negative] -= rankdata(score[..., negative], axis=-1)
-    below[..., positive] /= negative.sum()
-    below[..., negative] = 1 - below[..., negative] / positive.sum()
-    return below
+    # One sort, then counts by distinct score.
+    _, at = np.unique(score, return_inverse=True)
+    n_distinct = at.max() + 1
+    of_pos = np.bincount(at[positive], minlength=n_distinct)
+    of_neg = np.bincount(at[~positive], minlength=n_distinct)
+    neg_below = np.cumsum(of_neg) - of_neg / 2
+    pos_above = of_pos.sum() - np.cumsum(of_pos) + of_pos / 2
+    right = np.where(positive, neg_below[at], pos_above[at])
+    return right / np.where(positive, of_neg.sum(), of_pos.sum())
 
 
-def _auc_covariance(
+def auc_variance(
     positive: np.ndarray, components: np.ndarray, cluster: np.ndarray
-) -> np.ndarray:
-    """Return the covariance of the areas of k classifiers on the same cases.
+) -> float:
+    """Return the variance of an area, or of a difference of areas on the same cases.
 
     Obuchowski 1997; where every case is a cluster of its own, DeLong 1988.
 
@@ -193,44 +232,54 @@ def _auc_covariance(
     ----------
     positive : ndarray of bool, shape (n,)
         Whether a case is positive.
-    components : ndarray of shape (k, n)
-        Structural components.
+    components : ndarray of shape (n,)
+        Structural components, or their differences.
     cluster : ndarray of int, shape (n,)
         Cluster of each case, counted from 0. At least two hold either class.
+    """
+    n_clusters = cluster.max() + 1
+    of_pos, of_neg = cluster_errors(positive, components, cluster, n_clusters)
+    variance = 2 * n_clusters / (n_clusters - 1) * of_pos @ of_neg
+    for side, errors in ((positive, of_pos), (~positive, of_neg)):
+        n = count_clusters(cluster[side])
+        variance += n / (n - 1) * errors @ errors
+    return float(variance)
+
+
+def cluster_errors(
+    positive: np.ndarray, components: np.ndarray, cluster: np.ndarray, n_clusters: int
+) -> list[np.ndarray]:
+    """Return what each cluster's positive, and negative, cases add to an area's error.
 
     Returns
     -------
-    ndarray of shape (k, k)
-        Covariance of the areas; positive semidefinite.
+    list of two ndarray of shape (n_clusters,)
+        Each sums to 0.
     """
-    n_clusters = cluster.max() + 1
-    deviations, covariance = [], np.zeros((len(components), len(components)))
+    errors = []
     for side in (positive, ~positive):
-        own = components[:, side]
-        share = (own - own.mean(axis=1, keepdims=True)) / own.shape[1]
-        deviation = np.stack(
-            [np.bincount(cluster[side], row, minlength=n_clusters) for row in share]
-        )
-        n = _count_clusters(side, cluster)
-        covariance += n / (n - 1) * deviation @ deviation.T
-        deviations.append(deviation)
-    cross = deviations[0] @ deviations[1].T
-    return covariance + n_clusters / (n_clusters - 1) * (cross + cross.T)
+        own = components[side]
+        share = (own - own.mean()) / len(own)
+        errors.append(np.bincount(cluster[side], share, minlength=n_clusters))
+    return errors
 
 
-def _count_clusters(side: np.ndarray, cluster: np.ndarray) -> int:
-    return int(np.count_nonzero(np.bincount(cluster[side])))
+def _hanley_mcneil_variance(auc: float, n_pos: float, n_neg: float) -> float:
+    """Return the variance of an area if scores are exponential in either class."""
+    of_pos = (n_pos - 1) * (1 - auc) / (2 - auc)
+    of_neg = (n_neg - 1) * auc / (1 + auc)
+    return auc * (1 - auc) * (1 + of_pos + of_neg) / (n_pos * n_neg)
 
 
 def _newcombe_low(auc: float, n_pos: int, n_neg: int, z: float) -> float:
     """Return the lower bound of an area by method 5 of Newcombe 2006."""
     if auc == 0:
         return 0.0
-    mean_less_one = (n_pos + n_neg) / 2 - 1
+    mean = (n_pos + n_neg) / 2
+    scale = mean**2 / (n_pos * n_neg)
 
     def excess(theta: float) -> float:
-        shape = (1 - theta) / (2 - theta) + theta / (1 + theta)
-        variance = theta * (1 - theta) * (1 + mean_less_one * shape) / (n_pos * n_neg)
+        variance = scale * _hanley_mcneil_variance(theta, mean, mean)
         return auc - theta - z * np.sqrt(variance)
 
     # An area of 1 is itself a root, as V(1) = 0; the bound is the root below it.

@@ -22,8 +22,34 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Comparison(NamedTuple):
+    """A difference of two figures with its confidence interval and test.
+
+    Attributes
+    ----------
+    difference : float
+        The first less the second.
+    low, high : float
+        Bounds of the interval of the difference.
+    statistic : float
+        Test statistic, of the sign of the difference.
+    p_value : float
+        Two-sided p-value for no difference.
+    """
+
+    difference: float
+    low: float
+    high: float
+    statistic: float
+    p_value: float
+
+
 def check_binary(
-    y_true: Any, y_score: Any, pos_label: Any, groups: Any
+    y_true: Any,
+    y_score: Any,
+    pos_label: Any,
+    groups: Any,
+    names: tuple[str, str, str] = ("y_true", "y_score", "groups"),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Check two-class labels, their scores and their clusters.
 
@@ -41,30 +67,97 @@ def check_binary(
     ValueError
         If anything is missing, of another length, or not of two classes.
     """
+    y_true = check_column(y_true, names[0])
+    score = check_score(y_score, len(y_true), names[1], names[0])
+    code, labels = encode(y_true, names[0])
+    positive = code == positive_code(labels, pos_label, names[0])
+    return positive, score, check_groups(groups, len(y_true), names[2])
+
+
+def check_decisions(
+    y_true: Any, y_pred: Any, pos_label: Any, groups: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Check two-class labels, the labels predicted, and the clusters.
+
+    Either may lack a class: a sensitivity needs no negative case.
+
+    Returns
+    -------
+    positive : ndarray of bool, shape (n,)
+        Whether a case is positive.
+    called : ndarray of bool, shape (n,)
+        Whether it is predicted positive.
+    cluster : ndarray of int, shape (n,)
+        Clusters, counted from 0; without `groups` every case is its own.
+
+    Raises
+    ------
+    ValueError
+        If anything is missing, of another length, or of more than two classes.
+    """
     y_true = check_column(y_true, "y_true")
-    score = check_column(y_score, "y_score").astype(np.float64)
-    if len(score) != len(y_true):
+    y_pred = check_labels(y_pred, y_true, "y_pred")
+    code, labels = encode(np.append(y_true, y_pred), "y_true or y_pred")
+    is_positive = code == positive_code(labels, pos_label, "y_true and y_pred", 1)
+    positive, called = np.split(is_positive, 2)
+    return positive, called, check_groups(groups, len(y_true))
+
+
+def check_score(y_score: Any, n: int, name: str, labels: str) -> np.ndarray:
+    score = check_column(y_score, name).astype(np.float64)
+    if len(score) != n:
         raise ValueError(
-            f"y_true has {len(y_true)} labels but y_score has {len(score)} scores: "
+            f"{labels} has {n} labels but {name} has {len(score)} scores: "
             "pass one score a case."
         )
     if np.isnan(score).any():
         bad = np.flatnonzero(np.isnan(score))
         raise ValueError(
-            f"y_score contains {len(bad)} NaN, the first at index {bad[0]}: a case "
-            "without a score has no rank. Drop these cases from y_true and y_score."
+            f"{name} contains {len(bad)} NaN, the first at index {bad[0]}: a case "
+            f"without a score has no rank. Drop these cases from {labels} and {name}."
         )
-    code, labels = encode(y_true, "y_true")
-    positive = code == positive_code(labels, pos_label)
-    if groups is None:
-        return positive, score, np.arange(len(score))
-    groups = check_column(groups, "groups")
-    if len(groups) != len(y_true):
+    return score
+
+
+def check_labels(y_pred: Any, y_true: np.ndarray, name: str) -> np.ndarray:
+    """Check predicted labels against true ones: one a case, of the same kind."""
+    y_pred = check_column(y_pred, name)
+    if len(y_pred) != len(y_true):
         raise ValueError(
-            f"groups has {len(groups)} entries for {len(y_true)} cases: pass one group "
+            f"y_true has {len(y_true)} labels but {name} has {len(y_pred)}: pass one "
+            "predicted label a case."
+        )
+    # Text beside numbers: NumPy would turn the numbers into text without a word.
+    if (y_pred.dtype.kind in "US") != (y_true.dtype.kind in "US"):
+        return y_pred.astype(object)
+    return y_pred
+
+
+def check_groups(groups: Any, n: int, name: str = "groups") -> np.ndarray:
+    """Return clusters counted from 0; without `groups` every case is its own."""
+    if groups is None:
+        return np.arange(n)
+    groups = check_column(groups, name)
+    if len(groups) != n:
+        raise ValueError(
+            f"{name} has {len(groups)} entries for {n} cases: pass one group "
             "(patient) a case."
         )
-    return positive, score, encode(groups, "groups")[0]
+    return encode(groups, name)[0]
+
+
+def count_clusters(cluster: np.ndarray) -> int:
+    return int(np.count_nonzero(np.bincount(cluster)))
+
+
+def effective_clusters(cluster: np.ndarray) -> float:
+    """Return the number of clusters of equal size that are worth as much.
+
+    (Σ m)² / Σ m² over the clusters' sizes m (Kish 1965): their number where all are of
+    one size, fewer where a few of them hold most cases.
+    """
+    sizes = np.bincount(cluster)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def check_column(values: Any, name: str) -> np.ndarray:
@@ -73,8 +166,8 @@ def check_column(values: Any, name: str) -> np.ndarray:
         column = column[:, 0]
     if column.ndim != 1:
         hint = "pass one value a case"
-        if name == "y_score" and column.ndim == 2:
-            hint = "pass the column of the positive class, for example y_score[:, 1]"
+        if name.startswith("y_score") and column.ndim == 2:
+            hint = f"pass the column of the positive class, for example {name}[:, 1]"
         raise ValueError(f"{name} has shape {column.shape}, expected (n,): {hint}.")
     if len(column) == 0:
         raise ValueError(f"{name} is empty: there is nothing to score.")
@@ -97,27 +190,59 @@ def encode(values: np.ndarray, name: str) -> tuple[np.ndarray, list[Hashable]]:
     return code, list(codes)
 
 
-def positive_code(labels: list[Hashable], pos_label: Any) -> int:
+def positive_code(
+    labels: list[Hashable], pos_label: Any, where: str = "y_true", at_least: int = 2
+) -> int:
+    """Return which of the labels is positive; -1 where the only one is not."""
     seen = ", ".join(map(repr, labels[:5])) + (", …" if len(labels) > 5 else "")
-    if len(labels) == 1:
+    if len(labels) < at_least:
         raise ValueError(
-            f"y_true holds one class only ({seen}): an area under the ROC curve needs "
-            "cases of two."
+            f"{where} holds one class only ({seen}): this metric needs cases of two."
         )
     if len(labels) > 2:
         raise ValueError(
-            f"y_true holds {len(labels)} classes ({seen}), two are needed: compare one "
-            "class with the rest by y_true == label and its own scores."
+            f"The labels of {where} are of {len(labels)} classes ({seen}), two are "
+            "needed: compare one class with the rest by y_true == label and its own "
+            "scores or predictions."
         )
     if pos_label is None:
-        if set(labels) not in ({0, 1}, {-1, 1}):
+        usual = any(set(labels) <= pair for pair in ({0, 1}, {-1, 1}))
+        if not usual:
             raise ValueError(
-                f"y_true holds the labels {seen}, and which one is positive decides "
-                "what the scores mean: pass it as pos_label."
+                f"The labels of {where} are {seen}, and which one is positive decides "
+                "what the figures mean: pass it as pos_label."
             )
         pos_label = 1
+    if len(labels) == 1 and pos_label not in labels:
+        return -1
     if pos_label not in labels:
         raise ValueError(
-            f"pos_label={pos_label!r} is not a label of y_true, which holds {seen}."
+            f"pos_label={pos_label!r} is not a label of {where}: these are {seen}."
         )
     return labels.index(pos_label)
+
+
+def check_several_clusters(cluster: np.ndarray) -> None:
+    if cluster.max() == 0:
+        raise ValueError(
+            f"all {len(cluster)} cases are of one group (patient): how the figure "
+            "varies from one to another cannot be seen. An interval needs several "
+            "groups."
+        )
+
+
+def check_probability(y_prob: np.ndarray, name: str = "y_prob") -> None:
+    bad = np.flatnonzero(~((y_prob >= 0) & (y_prob <= 1)))
+    if len(bad):
+        raise ValueError(
+            f"{name} holds {len(bad)} values outside [0, 1], the first "
+            f"{y_prob[bad[0]]:g} at index {bad[0]}: probabilities are needed here, not "
+            "decision values. Pass predict_proba(X)[:, 1]."
+        )
+
+
+def check_generator(random_state: Any) -> np.random.Generator:
+    """Return a generator of its own; a RandomState gives the seed and moves on."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**31)
+    return np.random.default_rng(random_state)

@@ -1,0 +1,1 @@
+"""Figures of what the metrics compute, as scikit-learn's displays."""
