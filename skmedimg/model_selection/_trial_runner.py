@@ -115,7 +115,7 @@ class Fold:
         self.chooses_epoch = bool(getattr(self.estimator, "early_stopping", False))
 
     def advance(self) -> bool:
-        """Train a step and score; False, and nothing, where there is none left."""
+        """Train a step, if there is one left, and score; tells whether there was."""
         start = time.perf_counter()
         try:
             goes_on = next(self._steps, None) is not None
@@ -126,9 +126,9 @@ class Fold:
             return False
         finally:
             self.fit_time += time.perf_counter() - start
-        # One that chooses its epoch itself has gone back to it at the end.
-        if goes_on or self.chooses_epoch:
-            self._score()
+        # At the end it may have changed once more: gone back to the epoch that it
+        # chose itself, or taken the statistics of BatchNorm anew.
+        self._score()
         self.step += goes_on
         return goes_on
 
@@ -176,8 +176,10 @@ class Trial:
                 if math.isnan(mean):
                     break
                 self.trial.report(mean, step)
+                if last:
+                    continue
                 self._note(mean, step)
-                if not last and self.trial.should_prune():
+                if self.trial.should_prune():
                     state = "pruned"
                     break
         return self._result(state)
@@ -215,7 +217,7 @@ class Trial:
         return float(np.mean([self.plan.value(fold.scores) for fold in self.folds]))
 
     def _note(self, mean: float, step: int) -> None:
-        # Of equal ones the latest: the rate is lowest at the end.
+        # Of equal ones the latest: the rate falls towards the end.
         if mean >= self.best[0]:
             self.best = (mean, step, [fold.scores for fold in self.folds])
 
@@ -226,9 +228,11 @@ class Trial:
         if math.isnan(value) or not any(scores):
             state = "fail"
         elif self.plan.by_epoch and state == "pruned":
-            epoch = max(fold.step for fold in self.folds)
+            epoch = self.folds[0].step
         elif self.plan.by_epoch and not self.folds[0].chooses_epoch:
-            value, epoch, scores = self.best
+            epoch = max(fold.step for fold in self.folds)
+            if self.best[0] > value:
+                value, epoch, scores = self.best
         open_ = [None] * (len(self.plan.splits) - len(self.folds))
         names = dict.fromkeys(name for row in scores if row for name in row)
         return {
