@@ -1,12 +1,16 @@
 """OptunaSearchCV: what scikit-learn's searches promise, and pruning over the folds."""
 
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from unittest import SkipTest
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy.stats import loguniform, norm, randint, uniform
 from search_toys import Curve
 from sklearn.base import clone
@@ -26,7 +30,11 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skmedimg.architectures import ResNet
 from skmedimg.augmentation import Augmentation
-from skmedimg.model_selection import OptunaSearchCV, default_search_space
+from skmedimg.model_selection import (
+    OptunaSearchCV,
+    SearchDisplay,
+    default_search_space,
+)
 
 NO_PRUNING = optuna.pruners.NopPruner()
 
@@ -437,3 +445,88 @@ def test_the_first_error_on_demand_leaves_the_study_as_it_was(table, tmp_path):
         search.fit(*table)
     with pytest.raises(ValueError, match="2 of 2 failed"):
         search.set_params(error_score=np.nan).fit(*table)
+
+
+# -- what it tells ---------------------------------------------------------------------
+
+
+def test_verbose_tells_how_long_it_may_take_and_each_trial(table, capsys):
+    OptunaSearchCV(
+        Curve(seconds=0.1, max_epochs=3), {"gain": [0.1]}, n_trials=2, cv=2, verbose=1
+    ).fit(*table)
+    first, *trials = capsys.readouterr().out.splitlines()
+    assert re.match(r"2 trials of 2 folds may take about \d+ s without pruning", first)
+    assert [line.split(" (")[0] for line in trials] == [
+        "trial   0 of 2: 0.3000",
+        "trial   1 of 2: 0.3000",
+    ]
+
+
+def test_gpus_are_dealt_in_turn(tiny, monkeypatch):
+    import torch
+
+    from skmedimg.model_selection import _trial_runner
+
+    @dataclass
+    class Plan:
+        estimator: object
+        n_jobs: int = 4
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    pipe = make_pipeline(StandardScaler(), tiny())
+    for process, device in enumerate(["cuda:0", "cuda:1", "cuda:0", "cuda:1"]):
+        dealt = _trial_runner.deal_gpus(Plan(pipe), process)
+        assert dealt.estimator[-1].device == device
+    assert _trial_runner.deal_gpus(Plan(pipe, n_jobs=1), 1).estimator is pipe
+    on_cpu = tiny(device="cpu")
+    assert _trial_runner.deal_gpus(Plan(on_cpu), 1).estimator is on_cpu
+    assert pipe[-1].device == "auto"
+
+
+@pytest.fixture
+def searched(table):
+    gains = [0.05, 0.03, 0.01, 0.06, 0.04]
+    return OptunaSearchCV(
+        Curve(),
+        lambda trial: {"gain": gains[trial.number % 5]},
+        n_trials=5,
+        cv=2,
+        refit=False,
+    ).fit(*table)
+
+
+def test_the_display_draws_the_curve_of_every_trial(searched):
+    figure = Figure()
+    display = SearchDisplay.from_search(searched, name="Gain", ax=figure.add_subplot())
+    assert display.figure_ is figure
+    assert display.ax_.get_title() == "Gain"
+    assert display.ax_.get_xlabel() == "Epoch"
+    states = searched.cv_results_["state"]
+    assert set(states) == {"complete", "pruned"}
+    for trial, line in display.lines_.items():
+        steps = searched.cv_results_["n_epochs"][trial]
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, steps + 1))
+        assert line.get_ydata()[-1] == searched.cv_results_["mean_test_score"][trial]
+    best = display.lines_[searched.best_index_]
+    assert best.get_linewidth() == max(
+        line.get_linewidth() for line in display.lines_.values()
+    )
+    shown = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert shown == ["Pruned", "Finished", "Best"]
+
+
+def test_the_display_draws_the_history(searched):
+    axes = Figure().add_subplot()
+    display = SearchDisplay.from_search(searched, kind="history", ax=axes)
+    (line,) = display.lines_.values()
+    np.testing.assert_allclose(line.get_ydata(), [0.45, 0.54])
+    np.testing.assert_array_equal(line.get_xdata(), [0, 3])
+    assert axes.get_xlabel() == "Trial"
+
+
+def test_the_display_needs_a_search(table):
+    with pytest.raises(TypeError, match="LogisticRegression has no study_"):
+        SearchDisplay.from_search(LogisticRegression())
+    trials = pd.DataFrame({"state": ["complete"], "score": [1.0]})
+    with pytest.raises(ValueError, match="must be one of"):
+        SearchDisplay(trials, trials).plot(kind="pie")

@@ -10,6 +10,7 @@ TemporalSplit(times=<4 images>, test_from=2021, n_splits=None)
 
 from skmedimg.model_selection._patients import PatientKFold
 from skmedimg.model_selection._search import OptunaSearchCV
+from skmedimg.model_selection._search_display import SearchDisplay
 from skmedimg.model_selection._sites import SiteKFold
 from skmedimg.model_selection._space import default_search_space
 from skmedimg.model_selection._times import TemporalSplit
@@ -17,6 +18,7 @@ from skmedimg.model_selection._times import TemporalSplit
 __all__ = [
     "OptunaSearchCV",
     "PatientKFold",
+    "SearchDisplay",
     "SiteKFold",
     "TemporalSplit",
     "default_search_space",

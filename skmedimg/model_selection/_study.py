@@ -190,6 +190,11 @@ def ours(study: optuna.study.Study) -> list[FrozenTrial]:
     ]
 
 
+def finished(study: optuna.study.Study) -> list[FrozenTrial]:
+    """Trials of searches that have a result, by number."""
+    return [trial for trial in ours(study) if trial.state.is_finished()]
+
+
 def position(study: optuna.study.Study, number: int) -> int:
     """How many trials of searches come before one, without those that were lost."""
     return sum(trial.number < number for trial in ours(study))
@@ -342,7 +347,7 @@ def read_results(
     dict of str to ndarray of shape (n_trials,)
         As of scikit-learn's searches, with `state` and `n_epochs` beside.
     """
-    trials = [t for t in ours(study) if t.state.is_finished()]
+    trials = finished(study)
     rows = [t.user_attrs[RESULT] for t in trials]
     complete = np.array([row["state"] == "complete" for row in rows], bool)
     _check_rows(rows, complete)

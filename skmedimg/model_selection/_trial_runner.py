@@ -1,10 +1,11 @@
 """Trials of a search, whose folds advance together so that bad ones can end early."""
 
 import math
+import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from traceback import format_exc
 from typing import Any
 
@@ -164,6 +165,7 @@ class Trial:
     trial: optuna.trial.Trial
     folds: list[Fold] = field(default_factory=list)
     best: tuple[float, int | None, list] = (-math.inf, None, [])
+    announce: bool = False  # how long the search may take, after the first step
 
     def run(self, params: Params) -> dict[str, Any]:
         """Train until the end, or until it is pruned or fails; tell its result."""
@@ -176,6 +178,8 @@ class Trial:
                 if math.isnan(mean):
                     break
                 self.trial.report(mean, step)
+                if self.announce and step == 1:
+                    self._announce()
                 if last:
                     continue
                 self._note(mean, step)
@@ -212,6 +216,17 @@ class Trial:
         fold = stack.enter_context(closing(Fold(self.plan, params, index)))
         self.folds.append(fold)
         return fold
+
+    def _announce(self) -> None:
+        """Print about how long it may take, going by the first epoch or fold."""
+        plan, n_splits = self.plan, len(self.plan.splits)
+        left = plan.n_trials - position(self.trial.study, self.trial.number)
+        step = sum(fold.fit_time + fold.score_time for fold in self.folds)
+        seconds = step * self.trial.user_attrs[HORIZON] * left / plan.n_jobs
+        print(
+            f"{left} trials of {n_splits} folds may take about {_duration(seconds)} "
+            f"without pruning{_memory()}."
+        )
 
     def _mean(self) -> float:
         return float(np.mean([self.plan.value(fold.scores) for fold in self.folds]))
@@ -257,9 +272,46 @@ def _json(score: float | None) -> float | None:
     return None if score is None or math.isnan(score) else float(score)
 
 
+def _duration(seconds: float) -> str:
+    """Tell a time to one digit: the first epoch knows no more."""
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds > 1.5 * unit:
+            return f"{float(f'{seconds / unit:.1g}'):g} {name}"
+    return f"{float(f'{seconds:.1g}'):g} s"
+
+
+def _memory() -> str:
+    """What this process has taken at most, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f"; this process has used {used / 1e9:.1f} GB so far"
+
+
+def deal_gpus(plan: Plan, process: int) -> Plan:
+    """Let each process train on a GPU of its own, where there are several."""
+    names = [
+        name
+        for name, value in plan.estimator.get_params(deep=True).items()
+        if name.split("__")[-1] == "device" and value == "auto"
+    ]
+    if plan.n_jobs == 1 or not names:
+        return plan
+    import torch
+
+    if (n_gpus := torch.cuda.device_count()) < 2:
+        return plan
+    device = dict.fromkeys(names, f"cuda:{process % n_gpus}")
+    return replace(plan, estimator=clone(plan.estimator).set_params(**device))
+
+
 def run_trials(plan: Plan, process: int = 0) -> None:
     """Run trials until the study has as many as planned, or time is up."""
-    storage = open_storage(plan.storage)
+    plan, storage = deal_gpus(plan, process), open_storage(plan.storage)
+    announce = process == 0 and plan.verbose > 0
     with quiet_optuna(), ExitStack() as stack:
         stack.callback(disconnect, storage)
         study = optuna.load_study(
@@ -272,10 +324,11 @@ def run_trials(plan: Plan, process: int = 0) -> None:
             bury_lost_trials(study)
             if len(ours(study)) >= plan.n_trials:
                 return
-            _run_trial(plan, study)
+            _run_trial(plan, study, announce)
+            announce = False
 
 
-def _run_trial(plan: Plan, study: optuna.study.Study) -> None:
+def _run_trial(plan: Plan, study: optuna.study.Study, announce: bool) -> None:
     trial = begin_trial(study)
     try:
         # Another process may have begun the last one at the same moment.
@@ -283,7 +336,8 @@ def _run_trial(plan: Plan, study: optuna.study.Study) -> None:
             tell(study, trial.number, None)
             return
         with signs_of_life(trial):
-            result = Trial(plan, trial).run(plan.space.suggest(trial))
+            params = plan.space.suggest(trial)
+            result = Trial(plan, trial, announce=announce).run(params)
             trial.set_user_attr(RESULT, result)
         tell(study, trial.number, result)
     except BaseException:
