@@ -90,12 +90,10 @@ class Clocked(TPESampler):
     log: list = []  # noqa: RUF012
 
     def after_trial(self, study, trial, state, values):
-        curve = trial.intermediate_values
-        score = values and (curve[max(curve)] if curve else values[0])
+        score = -np.inf
         if state == optuna.trial.TrialState.COMPLETE:
-            Clocked.log.append((time.process_time(), score))
-        else:
-            Clocked.log.append((time.process_time(), -np.inf))
+            score = trial.user_attrs.get("result", {"last": values[0]})["last"]
+        Clocked.log.append((time.process_time(), score))
         super().after_trial(study, trial, state, values)
 
 

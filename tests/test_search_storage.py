@@ -21,7 +21,14 @@ from sklearn.model_selection import KFold
 
 from skmedimg.architectures import ResNet
 from skmedimg.model_selection import OptunaSearchCV
-from skmedimg.model_selection._study import RESULT, disconnect, is_lost, open_storage
+from skmedimg.model_selection._study import (
+    RESULT,
+    disconnect,
+    is_alive,
+    is_lost,
+    open_storage,
+    this_process,
+)
 
 linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="a fork is needed, which shares nothing but code"
@@ -113,6 +120,40 @@ def test_trials_that_the_user_enqueues_come_first(table, tmp_path):
     search.study_.enqueue_trial({"gain": 0.0875})
     search = make_search(n_trials=3, storage=storage, study_name="s").fit(*table)
     assert search.cv_results_["param_gain"][1] == 0.0875
+
+
+class Buried(optuna.pruners.BasePruner):
+    """Stands for another process, which takes this one for dead."""
+
+    def prune(self, study, trial):
+        if (trial.number, trial.last_step) == (1, 2):
+            failed = optuna.trial.TrialState.FAIL
+            study._storage.set_trial_state_values(trial._trial_id, failed)
+        return False
+
+
+def test_a_trial_that_others_gave_up_is_done_anew(table, storage):
+    search = make_search(storage=storage, pruner=Buried(), n_trials=3)
+    with pytest.warns(UserWarning, match="trial 1 was given up"):
+        search.fit(*table)
+    whole = make_search(pruner=optuna.pruners.NopPruner(), n_trials=3).fit(*table)
+    assert_same_results(whole.cv_results_, search.cv_results_)
+
+
+@pytest.mark.parametrize(
+    ("owner", "alive"),
+    [
+        ({}, True),
+        ({"pid": 2**22 + 1}, False),
+        ({"started": "another"}, False),
+        ({"machine": "elsewhere"}, True),
+        ({"machine": "elsewhere", "at": 0.0}, False),
+    ],
+)
+def test_who_is_alive(owner, alive):
+    owner = this_process() | owner
+    trial = optuna.create_trial(value=0.0, user_attrs={"owner": owner})
+    assert is_alive(trial) == alive
 
 
 # -- killed ----------------------------------------------------------------------------
@@ -328,6 +369,11 @@ def test_a_storage_that_cannot_be_reached(table, storage):
     assert "secret" not in str(error.value)
 
 
+def test_a_storage_of_another_kind(table):
+    with pytest.raises(TypeError, match="storage=3 must be"):
+        make_search(storage=3).fit(*table)
+
+
 def _other_direction(storage):
     return optuna.create_study(storage=open_storage(storage), study_name="s")
 
@@ -349,6 +395,10 @@ def test_a_study_that_is_no_search(table, tmp_path, make):
     assert _trials(storage) == before
 
 
+def _by_function(trial):
+    return {"gain": trial.suggest_float("gain", 0, 0.2)}
+
+
 def test_a_study_of_another_search(table, tmp_path):
     X, y = table
     given = {"storage": tmp_path / "study.log", "study_name": "s", "n_trials": 1}
@@ -356,6 +406,7 @@ def test_a_study_of_another_search(table, tmp_path):
     before = search.study_.trials
     for changed, what in [
         ({"param_distributions": {"gain": [0.1]}}, "space"),
+        ({"param_distributions": _by_function}, "space"),
         ({"estimator": Curve(max_epochs=8)}, "estimator"),
         ({"scoring": "accuracy"}, "scoring"),
         ({"cv": KFold(3)}, "data"),

@@ -2,12 +2,10 @@
 
 import math
 import re
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import joblib
@@ -73,16 +71,17 @@ class OptunaSearchCV(BaseSearchCV):
         maximises; with False or a callable it is the first.
     sampler : optuna sampler or callable, default=None
         What proposes parameters; None is Optuna's tree-structured Parzen estimator. A
-        callable ``sampler(seed)`` makes one a trial, which keeps the promise of
-        `random_state`; a sampler itself is taken as it is.
+        callable, such as a class of `optuna.samplers`, makes one a trial from ``seed``,
+        which keeps the promise of `random_state`; a sampler itself is taken as it is.
     pruner : optuna pruner, default=None
-        What ends trials early. None lets a third go on at a ninth and at a third of the
+        What ends trials early. None lets a third go on at a sixth and at a third of the
         course (asynchronous successive halving); ``optuna.pruners.NopPruner()`` ends
         none.
     storage : str, path or optuna storage, default=None
         Where the study is kept: a database ("sqlite:///study.db",
         "postgresql://user@host/base"), the path of a journal file, or None for the
-        memory of this process.
+        memory of this process. A process counts as dead once it is gone, or, on another
+        machine, after ten minutes of silence; its trial is then done anew.
     study_name : str, default=None
         Name in the storage. None makes one of the data, the folds, the estimator and
         the space, so that each outer fold of a nested cross-validation has its own.
@@ -136,6 +135,10 @@ class OptunaSearchCV(BaseSearchCV):
     epochs, so that it needs no validation images. An estimator with
     ``early_stopping=True`` chooses its epochs itself, by images that it holds out of
     each fold; its score is then that of what it chose, and the refit chooses again.
+
+    Where all that draws at random is seeded (each ``random_state`` of the estimator is
+    an int), parameters that are drawn again are not fitted again: such a trial has the
+    result of the first.
 
     Best of many scores, the best score is too good an estimate. Nested cross-validation
     gives an honest one, ``cross_val_score(search, X, y, cv=PatientKFold(5))``, with the
@@ -248,6 +251,11 @@ class OptunaSearchCV(BaseSearchCV):
         """
         from skmedimg.model_selection._study import quiet_optuna
 
+        if getattr(self, "_skl_callbacks", None):
+            raise NotImplementedError(
+                "OptunaSearchCV does not call scikit-learn's callbacks: leave out "
+                "set_callbacks, or set them on the estimator."
+            )
         scorer, _ = self._get_scorers()
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)
@@ -292,26 +300,14 @@ class OptunaSearchCV(BaseSearchCV):
     ) -> Iterator["Plan"]:
         """Make what the processes need, and the study that they share."""
         from skmedimg.model_selection._space import make_space
-        from skmedimg.model_selection._study import (
-            check_shared,
-            disconnect,
-            open_storage,
-            open_study,
-        )
+        from skmedimg.model_selection._study import open_study, shared_storage
         from skmedimg.model_selection._trial_runner import Plan
 
         space = make_space(self.param_distributions, self.estimator, X)
         about = self._about(space, X, y, splits)
         name = self.study_name or f"search-{joblib.hash(about)[:12]}"
         n_jobs = effective_n_jobs(self.n_jobs)
-        with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            storage = self.storage
-            if storage is None and n_jobs > 1:
-                storage = Path(folder) / "study.log"
-            opened = open_storage(storage)
-            stack.callback(disconnect, opened)
-            check_shared(opened, n_jobs)
+        with shared_storage(self.storage, n_jobs) as (opened, storage):
             open_study(opened, name, about)
             yield Plan(
                 estimator=clone(self.estimator),
@@ -324,7 +320,7 @@ class OptunaSearchCV(BaseSearchCV):
                 score_params=routed.scorer.score,
                 error_score=self.error_score,
                 space=space,
-                storage=opened if n_jobs == 1 else storage,
+                storage=storage,
                 study_name=name,
                 n_trials=self.n_trials,
                 deadline=time.time() + (self.timeout or math.inf),

@@ -124,6 +124,8 @@ class SearchDisplay:
             label = _NAMES[look]
             for trial in looks.index[looks == look]:
                 curve = self.curves[self.curves["trial"] == trial]
+                if curve.empty:  # of the same parameters as an earlier one
+                    continue
                 marker = "." if len(curve) == 1 else None
                 (line,) = self.ax_.plot(
                     curve["step"], curve["score"], marker=marker, label=label, **style

@@ -13,7 +13,7 @@ from sklearn.utils.validation import _num_samples
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.trial import BaseTrial, FrozenTrial
+    from optuna.trial import BaseTrial, FrozenTrial, Trial
 
 Params = dict[str, Any]
 
@@ -51,14 +51,9 @@ class TableSpace:
             for name, (_, decode) in self._entries.items()
         }
 
-    def describe(self) -> dict[str, str] | None:
+    def describe(self) -> dict[str, str]:
         """How the space reads, to tell it from another."""
-        from optuna.distributions import distribution_to_json
-
-        return {
-            name: distribution_to_json(distribution)
-            for name, (distribution, _) in self._entries.items()
-        }
+        return _as_json({name: entry[0] for name, entry in self._entries.items()})
 
     def check_names(self, estimator: Any) -> None:
         """Raise where the estimator has no such parameter."""
@@ -105,9 +100,11 @@ class FunctionSpace:
 
         return self.suggest(FixedTrial(trial.params, trial.number))
 
-    def describe(self) -> dict[str, str] | None:
-        """None: a function tells nothing of what it draws."""
-        return None
+    def describe(self) -> dict[str, str]:
+        """How the space reads, as far as one draw tells."""
+        trial = _trial_to_try()
+        self.suggest(trial)
+        return _as_json(trial.distributions)
 
     def check_names(self, estimator: Any) -> None:
         """Nothing is known before a trial."""
@@ -141,11 +138,21 @@ def make_space(param_distributions: Any, estimator: Any, X: Any) -> Space:
 
 def _try_out(space: Space, estimator: Any) -> None:
     """Set a draw on the estimator, before a study is touched and hours are spent."""
+    params = space.suggest(_trial_to_try())
+    clone(estimator).set_params(**clone(params, safe=False))
+
+
+def _trial_to_try() -> "Trial":
+    """A trial of no consequence, the same each time."""
     import optuna
 
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    params = space.suggest(study.ask())
-    clone(estimator).set_params(**clone(params, safe=False))
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+
+
+def _as_json(distributions: dict[str, "BaseDistribution"]) -> dict[str, str]:
+    from optuna.distributions import distribution_to_json
+
+    return {name: distribution_to_json(d) for name, d in distributions.items()}
 
 
 def _make_entry(

@@ -2,10 +2,11 @@
 
 import os
 import socket
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -55,6 +56,11 @@ def open_storage(storage: Any) -> BaseStorage:
         return InMemoryStorage()
     if isinstance(storage, BaseStorage):
         return storage
+    if not isinstance(storage, str | os.PathLike):
+        raise TypeError(
+            f"storage={storage!r} must be the URL of a database, the path of a journal "
+            "file, a storage of Optuna or None."
+        )
     if isinstance(storage, os.PathLike) or "://" not in storage:
         return _open_journal(Path(storage))
     return _open_database(storage)
@@ -108,13 +114,27 @@ def disconnect(storage: BaseStorage) -> None:
         storage.engine.dispose()
 
 
-def check_shared(storage: BaseStorage, n_jobs: int) -> None:
-    """Raise where other processes would each have a copy of the storage."""
-    if n_jobs > 1 and isinstance(storage, InMemoryStorage):
-        raise ValueError(
-            f"n_jobs={n_jobs} processes cannot share storage={storage!r}: pass "
-            "storage=None, a file or a database."
-        )
+@contextmanager
+def shared_storage(storage: Any, n_jobs: int) -> Iterator[tuple[BaseStorage, Any]]:
+    """Storage of a study, and what tells other processes of it.
+
+    Raises
+    ------
+    ValueError
+        If the processes would each have a copy of the storage.
+    """
+    with ExitStack() as stack:
+        if storage is None and n_jobs > 1:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            storage = Path(folder) / "study.log"
+        opened = open_storage(storage)
+        stack.callback(disconnect, opened)
+        if n_jobs > 1 and isinstance(opened, InMemoryStorage):
+            raise ValueError(
+                f"n_jobs={n_jobs} processes cannot share storage={storage!r}: pass "
+                "storage=None, a file or a database."
+            )
+        yield opened, opened if n_jobs == 1 else storage
 
 
 def open_study(
@@ -308,8 +328,10 @@ def signs_of_life(trial: optuna.trial.Trial) -> Iterator[None]:
     end = Event()
 
     def beat() -> None:
-        while not end.wait(_BEAT):
-            trial.set_user_attr(_ALIVE, time.time())
+        # That others have taken it for dead is told by the next report.
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            while not end.wait(_BEAT):
+                trial.set_user_attr(_ALIVE, time.time())
 
     thread = Thread(target=beat, daemon=True)
     thread.start()
@@ -419,7 +441,7 @@ def _scores(
     row: dict[str, Any], name: str, n_splits: int, error_score: Any
 ) -> list[float]:
     if name not in row["scores"]:  # all fits failed
-        return [error_score] * n_splits
+        return [np.nan if error_score == "raise" else error_score] * n_splits
     return [np.nan if s is None else s for s in row["scores"][name]]
 
 
@@ -431,7 +453,8 @@ def _summary(name: str, scores: np.ndarray, complete: np.ndarray) -> dict[str, A
     mean = np.divide(total, n_done, out=np.full(len(scores), np.nan), where=n_done > 0)
     # A fold without a score counts where the trial was to have it.
     mean[complete & ~done.all(1)] = np.nan
-    spread = np.where(done, (scores - mean[:, None]) ** 2, 0.0).sum(1)
+    with np.errstate(invalid="ignore"):  # scores may be infinite
+        spread = np.where(done, (scores - mean[:, None]) ** 2, 0.0).sum(1)
     std = np.sqrt(np.divide(spread, n_done, out=mean * np.nan, where=n_done > 0))
     ranked = complete & ~np.isnan(mean)
     rank = np.full(len(scores), ranked.sum() + 1, np.int32)

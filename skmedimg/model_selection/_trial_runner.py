@@ -3,9 +3,11 @@
 import math
 import sys
 import time
+import warnings
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from traceback import format_exc
 from typing import Any
 
@@ -24,13 +26,14 @@ from skmedimg.model_selection._study import (
     begin_trial,
     bury_lost_trials,
     disconnect,
-    is_lost,
+    finished,
     open_storage,
     ours,
     position,
     quiet_optuna,
     signs_of_life,
     tell,
+    trial_of,
 )
 
 
@@ -238,7 +241,8 @@ class Trial:
 
     def _result(self, state: str) -> dict[str, Any]:
         """What the study keeps, as JSON."""
-        value, epoch = self._mean(), None
+        last = value = self._mean()
+        epoch = None
         scores = [fold.scores for fold in self.folds]
         if math.isnan(value) or not any(scores):
             state = "fail"
@@ -252,7 +256,8 @@ class Trial:
         names = dict.fromkeys(name for row in scores if row for name in row)
         return {
             "state": state,
-            "value": value,
+            "value": _json(value),
+            "last": _json(last),  # at the end, as a search by whole fits has it
             "scores": {
                 name: [
                     _json(row[name] if row else self.plan.error_score) for row in scores
@@ -337,9 +342,19 @@ def _run_trial(plan: Plan, study: optuna.study.Study, announce: bool) -> None:
             return
         with signs_of_life(trial):
             params = plan.space.suggest(trial)
-            result = Trial(plan, trial, announce=announce).run(params)
+            result = _result_of_the_same(plan, study, trial, params)
+            if result is None:
+                result = Trial(plan, trial, announce=announce).run(params)
             trial.set_user_attr(RESULT, result)
         tell(study, trial.number, result)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        warnings.warn(
+            f"trial {trial.number} was given up: another process had not heard of this "
+            "one for ten minutes, as of a machine asleep. It is done anew.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return
     except BaseException:
         # It is as if it had never begun: the same call does it again.
         _forget(study, trial.number)
@@ -348,11 +363,30 @@ def _run_trial(plan: Plan, study: optuna.study.Study, announce: bool) -> None:
         _report(plan, study, trial, result)
 
 
+def _result_of_the_same(
+    plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial, params: Params
+) -> dict[str, Any] | None:
+    """Result of an earlier trial of the same parameters, where it would be the same."""
+    drawn = trial.params
+    same = [
+        t
+        for t in finished(study)
+        # A function may go by more than it draws.
+        if t.params == drawn and repr(plan.space.restore(t)) == repr(params)
+    ]
+    if not same:
+        return None
+    estimator = clone(plan.estimator).set_params(**clone(params, safe=False))
+    for name, value in estimator.get_params(deep=True).items():
+        if name.split("__")[-1] == "random_state" and not isinstance(value, Integral):
+            return None
+    return same[0].user_attrs[RESULT]
+
+
 def _forget(study: optuna.study.Study, number: int) -> None:
-    trial = study.get_trials(deepcopy=False)[number]
+    trial = trial_of(study, number)
     if not trial.state.is_finished() and RESULT not in trial.user_attrs:
         tell(study, number, None)
-        assert is_lost(study.get_trials(deepcopy=False)[number])
 
 
 def _report(
@@ -361,8 +395,9 @@ def _report(
     trial: optuna.trial.Trial,
     result: dict[str, Any],
 ) -> None:
+    score = "failed" if result["value"] is None else f"{result['value']:.4f}"
     seconds = sum(t for t in result["fit_time"] + result["score_time"] if t)
     print(
-        f"trial {trial.number:3d} of {plan.n_trials}: {result['value']:.4f} "
+        f"trial {trial.number:3d} of {plan.n_trials}: {score} "
         f"({result['state']}, {seconds:.1f} s) {trial.params}"
     )
