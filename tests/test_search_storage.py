@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -159,36 +160,48 @@ def test_who_is_alive(owner, alive):
 # -- killed ----------------------------------------------------------------------------
 
 
-def _fit(storage, seconds):
+def _slow_search(n_trials, **params):
+    search = make_search(n_trials=n_trials, study_name="s", **params)
+    return search.set_params(estimator=Curve(seconds=0.03))
+
+
+def _fit(storage, n_trials):
     """What the process that is to be killed does."""
     X, y = make_classification(40, 4, random_state=0)
-    search = make_search(storage=storage, study_name="s")
-    search.set_params(estimator=Curve(seconds=seconds)).fit(X, y)
+    _slow_search(n_trials, storage=storage).fit(X, y)
 
 
-def _start(storage, seconds=0.002):
+def _start(storage, n_trials=N_TRIALS):
     # A fork has everything imported; it shares no connection with this process.
     process = multiprocessing.get_context("fork").Process(
-        target=_fit, args=(storage, seconds)
+        target=_fit, args=(storage, n_trials)
     )
-    process.start()
+    with warnings.catch_warnings():
+        # Threads that torch has started and that the child does not need.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        process.start()
     return process
 
 
-def _kill_at_random(storage, n_kills, seed):
-    """Kill a search at random moments, and look at what is there each time."""
-    rng = np.random.default_rng(seed)
+def _kill_at_random(storage, n_kills, n_trials):
+    """Kill a search at random moments; what is there each time, and in the end."""
+    rng = np.random.default_rng(n_kills)
     finished = {}
     for _ in range(n_kills):
-        process = _start(storage)
-        time.sleep(rng.uniform(0.05, 0.6))
+        process = _start(storage, n_trials)
+        time.sleep(rng.uniform(0.0, 1.0))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         finished = _still_there(storage, finished)
-    process = _start(storage)
-    process.join()
-    assert process.exitcode == 0
+    assert len(finished) < n_trials  # the last was killed in its course
+    X, y = make_classification(40, 4, random_state=0)
+    search = _slow_search(n_trials, storage=storage).fit(X, y)
     _still_there(storage, finished)
+    whole = make_search(n_trials=n_trials).fit(X, y)
+    assert_same_results(whole.cv_results_, search.cv_results_)
+    kept = [trial for trial in _trials(storage) if not is_lost(trial)]
+    assert len(kept) == n_trials
+    assert all(RESULT in trial.user_attrs for trial in kept)
 
 
 def _still_there(storage, finished):
@@ -212,31 +225,22 @@ def _trials(storage):
         disconnect(opened)
 
 
-def _assert_undisturbed(storage):
-    search = make_search(storage=storage, study_name="s")
-    X, y = make_classification(40, 4, random_state=0)
-    search.set_params(estimator=Curve(seconds=0.002)).fit(X, y)
-    whole = make_search().set_params(estimator=Curve(seconds=0.002)).fit(X, y)
-    assert_same_results(whole.cv_results_, search.cv_results_)
-    kept = [trial for trial in _trials(storage) if not is_lost(trial)]
-    assert len(kept) == N_TRIALS
-    assert all(RESULT in trial.user_attrs for trial in kept)
+KILLS = pytest.mark.parametrize(
+    ("n_kills", "n_trials"),
+    [(3, 8), pytest.param(20, 30, marks=pytest.mark.slow)],
+)
 
 
 @linux_only
-@pytest.mark.parametrize("n_kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_on_sqlite(tmp_path, n_kills):
-    storage = f"sqlite:///{tmp_path}/study.db"
-    _kill_at_random(storage, n_kills, seed=n_kills)
-    _assert_undisturbed(storage)
+@KILLS
+def test_killed_on_sqlite(tmp_path, n_kills, n_trials):
+    _kill_at_random(f"sqlite:///{tmp_path}/study.db", n_kills, n_trials)
 
 
 @linux_only
 @pytest.mark.slow  # Optuna waits half a minute for the lock of a dead process
 def test_killed_on_a_journal(tmp_path):
-    storage = tmp_path / "study.log"
-    _kill_at_random(storage, 3, seed=0)
-    _assert_undisturbed(storage)
+    _kill_at_random(tmp_path / "study.log", 4, 12)
 
 
 # -- several processes -----------------------------------------------------------------
@@ -248,7 +252,7 @@ def test_two_processes_on_one_study(storage):
 
 
 def _assert_shared(storage):
-    processes = [_start(storage, seconds=0.03) for _ in range(2)]
+    processes = [_start(storage) for _ in range(2)]
     for process in processes:
         process.join()
         assert process.exitcode == 0
@@ -308,10 +312,9 @@ def postgres_storage(postgres):
 
 
 @linux_only
-@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_on_postgres(postgres_storage, n_kills):
-    _kill_at_random(postgres_storage, n_kills, seed=n_kills)
-    _assert_undisturbed(postgres_storage)
+@KILLS
+def test_killed_on_postgres(postgres_storage, n_kills, n_trials):
+    _kill_at_random(postgres_storage, n_kills, n_trials)
 
 
 @linux_only
