@@ -183,6 +183,14 @@ def test_estimator_check(estimator, check, numpy_state_restored):
         pytest.skip(str(reason))
 
 
+def test_callbacks_are_not_silently_left_out(table):
+    callback = pytest.importorskip("sklearn.callback")
+    search = OptunaSearchCV(LogisticRegression(), {"C": [1.0]}, n_trials=1)
+    search.set_callbacks(callback.ProgressBar())
+    with pytest.raises(NotImplementedError, match="set_callbacks"):
+        search.fit(*table)
+
+
 def test_importing_the_package_leaves_optuna_alone():
     code = "import sys, skmedimg.model_selection; assert 'optuna' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
