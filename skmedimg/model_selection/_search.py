@@ -144,6 +144,10 @@ class OptunaSearchCV(BaseSearchCV):
     gives an honest one, ``cross_val_score(search, X, y, cv=PatientKFold(5))``, with the
     images as an `skmedimg.io.ImageSequence` that carries the patients through.
 
+    Several machines share a study where each runs the same script, with the URL of one
+    database as `storage`; ``optuna-dashboard URL`` shows it meanwhile. Trials that still
+    run elsewhere are not waited for: call once more to take them in.
+
     All folds of a trial are in training at once: memory holds as many copies of the
     training images, unless they are an `skmedimg.io.ImageSequence`.
 
@@ -333,11 +337,13 @@ class OptunaSearchCV(BaseSearchCV):
 
     def _about(self, space: "Space", X: Any, y: Any, splits: list) -> dict[str, Any]:
         """What makes two searches one study."""
+        from skmedimg.model_selection._study import DATA
+
         return {
             "space": space.describe(),
             "estimator": _described(self.estimator),
             "scoring": _without_address(repr(self.scoring)),
-            "data (images, labels or folds)": _fingerprint(X, y, splits),
+            DATA: _fingerprint(X, y, splits),
         }
 
     def _run(self, plan: "Plan") -> None:

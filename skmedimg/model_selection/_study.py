@@ -25,6 +25,8 @@ _OWNER = "owner"
 _ALIVE = "alive_at"
 RESULT = "result"
 HORIZON = "horizon"
+# Name of the part of what makes two searches the same that cannot be read.
+DATA = "data"
 
 _BEAT = 60.0  # seconds between signs of life
 _SILENCE = 600.0  # seconds after which a process on another machine counts as dead
@@ -175,10 +177,13 @@ def open_study(
         return study
     for part, value in about.items():
         if known.get(part) != value:
-            raise ValueError(
-                f"the study is of another {part}: there it is {known.get(part)}, here "
-                f"{value}. {elsewhere}"
-            )
+            differs = f"there it is {known.get(part)}, here {value}"
+            if part == DATA:
+                differs = (
+                    "images, labels or folds are not the same (a cv that shuffles needs "
+                    "an int as its random_state)"
+                )
+            raise ValueError(f"the study is of another {part}: {differs}. {elsewhere}")
     return study
 
 
