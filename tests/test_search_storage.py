@@ -417,7 +417,7 @@ def test_a_study_of_another_search(table, tmp_path):
         other = make_search(**given).set_params(**changed)
         with pytest.raises(ValueError, match=f"of another {what}"):
             other.fit(X, y)
-    with pytest.raises(ValueError, match="of another data.*random_state"):
+    with pytest.raises(ValueError, match=r"of another data.*random_state"):
         make_search(**given).fit(X + 1, y)
     assert search.study_.trials == before
     # Without a name, each has a study of its own.

@@ -145,8 +145,8 @@ class OptunaSearchCV(BaseSearchCV):
     images as an `skmedimg.io.ImageSequence` that carries the patients through.
 
     Several machines share a study where each runs the same script, with the URL of one
-    database as `storage`; ``optuna-dashboard URL`` shows it meanwhile. Trials that still
-    run elsewhere are not waited for: call once more to take them in.
+    database as `storage`; ``optuna-dashboard URL`` shows it meanwhile. Trials that
+    still run elsewhere are not waited for: call once more to take them in.
 
     All folds of a trial are in training at once: memory holds as many copies of the
     training images, unless they are an `skmedimg.io.ImageSequence`.

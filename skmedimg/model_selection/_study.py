@@ -180,8 +180,8 @@ def open_study(
             differs = f"there it is {known.get(part)}, here {value}"
             if part == DATA:
                 differs = (
-                    "images, labels or folds are not the same (a cv that shuffles needs "
-                    "an int as its random_state)"
+                    "images, labels or folds are not the same (a cv that shuffles "
+                    "needs an int as its random_state)"
                 )
             raise ValueError(f"the study is of another {part}: {differs}. {elsewhere}")
     return study
