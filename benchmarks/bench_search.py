@@ -5,11 +5,13 @@
     python benchmarks/bench_search.py pneumoniamnist.npz --jobs
 
 A fixed thousand of PneumoniaMNIST's training images, one process and one thread, the
-same space, folds and fits for all three; CPU-seconds. A search has reached the grid
-when a trial of its own, trained to the end, has the grid's best cross-validated AUC; a
-trial counts with the AUC of its last epoch, as the grid's do, not with that of its best
-one. The other search has as many CPU-seconds as ours took in all. With --jobs, how much
-faster two processes are than one, each with one thread, on a study without pruning.
+same space, folds and fits for all three; CPU-seconds. The others draw from the points
+of the grid, or with ``--space ranges`` from the ranges between them. A search has
+reached the grid when a trial of its own, trained to the end, has the grid's best
+cross-validated AUC; a trial counts with the AUC of its last epoch, as the grid's do,
+not with that of its best one. The other search has as many CPU-seconds as ours took in
+all. With --jobs, how much faster two processes are than one, each with one thread, on a
+study without pruning.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import warnings
 import numpy as np
 import optuna
 import torch
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
@@ -27,10 +29,18 @@ from skmedimg import CNNImageClassifier
 from skmedimg.architectures import ResNet
 from skmedimg.model_selection import OptunaSearchCV
 
-SPACE = {
+GRID = {
     "lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
     "architecture__width": [4, 8, 16],
     "weight_decay": [0.01, 0.1],
+}
+SPACES = {
+    "ranges": {
+        "lr": FloatDistribution(1e-4, 3e-2, log=True),
+        "architecture__width": CategoricalDistribution([4, 8, 16]),
+        "weight_decay": FloatDistribution(0.01, 0.1, log=True),
+    },
+    "points": {name: CategoricalDistribution(GRID[name]) for name in GRID},
 }
 
 
@@ -40,8 +50,9 @@ def main():
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=18)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=36)
+    parser.add_argument("--trials", type=int, default=72)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--space", choices=SPACES, default="points")
     parser.add_argument("--jobs", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,19 +77,19 @@ def load(path, n_images):
 
 def compare(clf, X, y, cv, args):
     start = time.process_time()
-    grid = GridSearchCV(clf, SPACE, cv=cv, scoring="roc_auc", refit=False).fit(X, y)
+    grid = GridSearchCV(clf, GRID, cv=cv, scoring="roc_auc", refit=False).fit(X, y)
     budget, goal = time.process_time() - start, grid.best_score_
     print(f"grid: AUC {goal:.4f} in {budget:.0f} CPU-seconds")
-    shares = []
+    shares, space = [], SPACES[args.space]
     for seed in range(args.seeds):
-        log = search_ours(clf, X, y, cv, args.trials, seed)
+        log = search_ours(clf, X, y, cv, space, args.trials, seed)
         shares.append(reached(log, goal) / budget)
         spent = log[-1][0]
         print(
             f"seed {seed}, ours: AUC {best(log, spent):.4f} in {spent:.0f} "
             f"CPU-seconds, the grid's in {shares[-1]:.2f} of the grid's"
         )
-        other = search_theirs(clf, X, y, cv, spent, seed)
+        other = search_theirs(clf, X, y, cv, space, spent, seed)
         if other is not None:
             print(f"seed {seed}, optuna-integration: AUC {best(other, spent):.4f}")
     print(f"median: the grid's AUC in {np.median(shares):.2f} of its CPU-seconds")
@@ -97,11 +108,11 @@ class Clocked(TPESampler):
         super().after_trial(study, trial, state, values)
 
 
-def search_ours(clf, X, y, cv, n_trials, seed):
+def search_ours(clf, X, y, cv, space, n_trials, seed):
     Clocked.log, start = [], time.process_time()
     OptunaSearchCV(
         clf,
-        SPACE,
+        space,
         n_trials=n_trials,
         cv=cv,
         scoring="roc_auc",
@@ -112,7 +123,7 @@ def search_ours(clf, X, y, cv, n_trials, seed):
     return [(seconds - start, score) for seconds, score in Clocked.log]
 
 
-def search_theirs(clf, X, y, cv, budget, seed):
+def search_theirs(clf, X, y, cv, space, budget, seed):
     try:
         from optuna_integration import OptunaSearchCV as Theirs
     except ImportError:
@@ -121,7 +132,7 @@ def search_theirs(clf, X, y, cv, budget, seed):
     study = optuna.create_study(sampler=Clocked(seed=seed), direction="maximize")
     search = Theirs(
         clf,
-        {name: CategoricalDistribution(values) for name, values in SPACE.items()},
+        space,
         cv=cv,
         scoring="roc_auc",
         refit=False,
@@ -150,7 +161,7 @@ def speed_up(clf, X, y, cv, n_trials):
     for n_jobs in (1, 2, 1, 2):  # the first of each warms the workers up
         search = OptunaSearchCV(
             clf,
-            SPACE,
+            SPACES["ranges"],
             n_trials=n_trials,
             cv=cv,
             scoring="roc_auc",
