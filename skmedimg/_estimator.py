@@ -159,8 +159,9 @@ class BaseImageEstimator(ImageInference):
             course = self._course(len(train))
             if stop_after is not None:
                 course["max_epochs"] = min(stop_after, course["max_epochs"])
+            self._remember(data, goes_on)
             yield from self._train(data, train, valid, rng, goes_on, course)
-            self._publish(data, goes_on)
+            self._publish()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -425,14 +426,13 @@ class BaseImageEstimator(ImageInference):
         done = 0 if first else len(self.net_.history)
         rng = np.random.default_rng([seed_of(self.random_state), done])
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
+        self._remember(data, not first)
         for _ in self._train(data, np.arange(len(data)), None, rng, not first, course):
             pass
-        self._publish(data, not first, keep_optimizer=True)
+        self._publish(keep_optimizer=True)
 
-    def _publish(
-        self, data: TrainingSet, goes_on: bool, *, keep_optimizer: bool = False
-    ) -> None:
-        """Set the fitted attributes, without anything that names a patient."""
+    def _publish(self, *, keep_optimizer: bool = False) -> None:
+        """Set the fitted attributes."""
         net = self.net_
         if not keep_optimizer:
             net.optimizer_.state.clear()
@@ -440,6 +440,9 @@ class BaseImageEstimator(ImageInference):
         self._frozen = getattr(self.weights, "freeze", None) is not None
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
+
+    def _remember(self, data: TrainingSet, goes_on: bool) -> None:
+        """Note who is in training, so as to know them again, and not who they are."""
         patients = self._patients if goes_on else Fingerprints()
         images = self._images if goes_on else Fingerprints()
         used = data.groups_at(np.arange(len(data)))

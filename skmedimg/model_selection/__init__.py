@@ -1,4 +1,4 @@
-"""Splitters that keep patients apart, and what looks after a split and a search.
+"""Searches, audits, and splitters by patient, site and time that keep patients apart.
 
 Where the images know their patients (`skmedimg.io.ImageSequence`), nothing else needs
 to be said; elsewhere each takes them as `groups`.
@@ -18,17 +18,23 @@ from skmedimg.model_selection._range_test import (
     LearningRateRangeDisplay,
     lr_range_test,
 )
+from skmedimg.model_selection._search import OptunaSearchCV
+from skmedimg.model_selection._search_display import SearchDisplay
 from skmedimg.model_selection._sites import SiteKFold
+from skmedimg.model_selection._space import default_search_space
 from skmedimg.model_selection._times import TemporalSplit
 
 __all__ = [
     "LeakageReport",
     "LearningRateRangeDisplay",
     "MultilabelStratifiedGroupKFold",
+    "OptunaSearchCV",
     "PatientKFold",
+    "SearchDisplay",
     "SiteKFold",
     "TemporalSplit",
     "audit_leakage",
+    "default_search_space",
     "group_train_test_split",
     "lr_range_test",
 ]

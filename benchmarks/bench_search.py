@@ -1,0 +1,181 @@
+"""What does a search cost, beside GridSearchCV and optuna-integration's OptunaSearchCV?
+
+    pip install optuna-integration
+    python benchmarks/bench_search.py pneumoniamnist.npz
+    python benchmarks/bench_search.py pneumoniamnist.npz --jobs
+
+A fixed thousand of PneumoniaMNIST's training images, one process and one thread, the
+same space, folds and fits for all three; CPU-seconds. The others draw from the points
+of the grid, or with ``--space ranges`` from the ranges between them. A search has
+reached the grid when a trial of its own, trained to the end, has the grid's best
+cross-validated AUC; a trial counts with the AUC of its last epoch, as the grid's do,
+not with that of its best one. The other search has as many CPU-seconds as ours took in
+all. With --jobs, how much faster two processes are than one, each with one thread, on a
+study without pruning.
+"""
+
+import argparse
+import time
+import warnings
+
+import numpy as np
+import optuna
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.samplers import TPESampler
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+
+from skmedimg import CNNImageClassifier
+from skmedimg.architectures import ResNet
+from skmedimg.model_selection import OptunaSearchCV
+
+GRID = {
+    "lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
+    "architecture__width": [4, 8, 16],
+    "weight_decay": [0.01, 0.1],
+}
+SPACES = {
+    "ranges": {
+        "lr": FloatDistribution(1e-4, 3e-2, log=True),
+        "architecture__width": CategoricalDistribution([4, 8, 16]),
+        "weight_decay": FloatDistribution(0.01, 0.1, log=True),
+    },
+    "points": {name: CategoricalDistribution(GRID[name]) for name in GRID},
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", help="pneumoniamnist.npz")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=72)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--space", choices=SPACES, default="points")
+    parser.add_argument("--jobs", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    X, y = load(args.data, args.images)
+    clf = CNNImageClassifier(ResNet(), max_epochs=args.epochs, random_state=0)
+    cv = StratifiedKFold(args.folds, shuffle=True, random_state=0)
+    if args.jobs:
+        return print(speed_up(clf, X, y, cv, args.trials))
+    return compare(clf, X, y, cv, args)
+
+
+def load(path, n_images):
+    with np.load(path) as arrays:
+        X, y = arrays["train_images"], arrays["train_labels"].ravel()
+    if n_images < len(X):
+        X, _, y, _ = train_test_split(
+            X, y, train_size=n_images, stratify=y, random_state=0
+        )
+    return X, y
+
+
+def compare(clf, X, y, cv, args):
+    start = time.process_time()
+    grid = GridSearchCV(clf, GRID, cv=cv, scoring="roc_auc", refit=False).fit(X, y)
+    budget, goal = time.process_time() - start, grid.best_score_
+    print(f"grid: AUC {goal:.4f} in {budget:.0f} CPU-seconds")
+    shares, space = [], SPACES[args.space]
+    for seed in range(args.seeds):
+        log = search_ours(clf, X, y, cv, space, args.trials, seed)
+        shares.append(reached(log, goal) / budget)
+        spent = log[-1][0]
+        print(
+            f"seed {seed}, ours: AUC {best(log, spent):.4f} in {spent:.0f} "
+            f"CPU-seconds, the grid's in {shares[-1]:.2f} of the grid's"
+        )
+        other = search_theirs(clf, X, y, cv, space, spent, seed)
+        if other is not None:
+            print(f"seed {seed}, optuna-integration: AUC {best(other, spent):.4f}")
+    print(f"median: the grid's AUC in {np.median(shares):.2f} of its CPU-seconds")
+
+
+class Clocked(TPESampler):
+    """Notes the CPU-seconds at which each trial ended, and what it scored."""
+
+    log: list = []  # noqa: RUF012
+
+    def after_trial(self, study, trial, state, values):
+        score = -np.inf
+        if state == optuna.trial.TrialState.COMPLETE:
+            score = trial.user_attrs.get("result", {"last": values[0]})["last"]
+        Clocked.log.append((time.process_time(), score))
+        super().after_trial(study, trial, state, values)
+
+
+def search_ours(clf, X, y, cv, space, n_trials, seed):
+    Clocked.log, start = [], time.process_time()
+    OptunaSearchCV(
+        clf,
+        space,
+        n_trials=n_trials,
+        cv=cv,
+        scoring="roc_auc",
+        refit=False,
+        random_state=seed,
+        sampler=lambda seed: Clocked(seed=seed),
+    ).fit(X, y)
+    return [(seconds - start, score) for seconds, score in Clocked.log]
+
+
+def search_theirs(clf, X, y, cv, space, budget, seed):
+    try:
+        from optuna_integration import OptunaSearchCV as Theirs
+    except ImportError:
+        return None
+    Clocked.log, start = [], time.process_time()
+    study = optuna.create_study(sampler=Clocked(seed=seed), direction="maximize")
+    search = Theirs(
+        clf,
+        space,
+        cv=cv,
+        scoring="roc_auc",
+        refit=False,
+        n_trials=1,
+        study=study,
+    )
+    while time.process_time() - start < budget:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it calls itself experimental
+            search.fit(X, y)
+    return [(seconds - start, score) for seconds, score in Clocked.log]
+
+
+def best(log, budget):
+    return max(score for seconds, score in log if seconds <= budget)
+
+
+def reached(log, goal):
+    """CPU-seconds until a trial had the score; infinity where none had."""
+    times = [seconds for seconds, score in log if score >= goal - 1e-9]
+    return min(times, default=np.inf)
+
+
+def speed_up(clf, X, y, cv, n_trials):
+    seconds = {}
+    for n_jobs in (1, 2, 1, 2):  # the first of each warms the workers up
+        search = OptunaSearchCV(
+            clf,
+            SPACES["ranges"],
+            n_trials=n_trials,
+            cv=cv,
+            scoring="roc_auc",
+            refit=False,
+            random_state=0,
+            pruner=optuna.pruners.NopPruner(),
+            n_jobs=n_jobs,
+        )
+        start = time.perf_counter()
+        search.fit(X, y)
+        seconds[n_jobs] = time.perf_counter() - start
+    one, two = seconds[1], seconds[2]
+    return f"one process {one:.1f} s, two {two:.1f} s: {one / two:.2f} times as fast"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,473 @@
+"""The study of a search: where it is kept, whose trials are lost, what it found."""
+
+import os
+import socket
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import rankdata
+from sklearn.exceptions import FitFailedWarning
+
+# Names of what a study of ours keeps beside Optuna's own.
+_MARK = "skmedimg"
+_OWNER = "owner"
+_ALIVE = "alive_at"
+RESULT = "result"
+HORIZON = "horizon"
+# Name of the part of what makes two searches the same that cannot be read.
+DATA = "data"
+
+_BEAT = 60.0  # seconds between signs of life
+_SILENCE = 600.0  # seconds after which a process on another machine counts as dead
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Leave Optuna's announcements out; its warnings stay."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+# -- where it is kept ------------------------------------------------------------------
+
+
+def open_storage(storage: Any) -> BaseStorage:
+    """Storage of a study, from a URL, the path of a journal file, or itself.
+
+    Raises
+    ------
+    ConnectionError
+        If it cannot be reached.
+    """
+    if storage is None:
+        return InMemoryStorage()
+    if isinstance(storage, BaseStorage):
+        return storage
+    if not isinstance(storage, str | os.PathLike):
+        raise TypeError(
+            f"storage={storage!r} must be the URL of a database, the path of a journal "
+            "file, a storage of Optuna or None."
+        )
+    if isinstance(storage, os.PathLike) or "://" not in storage:
+        return _open_journal(Path(storage))
+    return _open_database(storage)
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError as error:
+        raise ConnectionError(
+            f"storage={str(path)!r} cannot be written ({error}): see that its folder "
+            "exists, or pass another path."
+        ) from error
+
+
+def _open_database(url: str) -> BaseStorage:
+    import sqlalchemy
+
+    parsed = sqlalchemy.make_url(url)
+    shown = parsed.render_as_string(hide_password=True)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if parsed.get_backend_name() == "sqlite":
+        # Several processes wait for one another rather than fail.
+        options["connect_args"] = {"timeout": 60}
+    elif parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    full = parsed.render_as_string(hide_password=False)
+    for attempt in range(3):
+        try:
+            return RDBStorage(full, engine_kwargs=options)
+        except ImportError as error:
+            raise ImportError(
+                f"storage={shown!r} needs a driver: pip install 'skmedimg[postgres]' "
+                f"for PostgreSQL ({error})"
+            ) from error
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            # Of two processes that make the tables at the same time, one must repeat.
+            if attempt == 2:
+                raise ConnectionError(
+                    f"storage={shown!r} cannot be reached: {error.args[0]} Start the "
+                    "server, or correct the URL."
+                ) from error
+            time.sleep(0.5)
+    raise AssertionError("unreachable")
+
+
+def disconnect(storage: BaseStorage) -> None:
+    """Close the connections to a database; the next access opens them again."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+@contextmanager
+def shared_storage(storage: Any, n_jobs: int) -> Iterator[tuple[BaseStorage, Any]]:
+    """Storage of a study, and what tells other processes of it.
+
+    Raises
+    ------
+    ValueError
+        If the processes would each have a copy of the storage.
+    """
+    with ExitStack() as stack:
+        if storage is None and n_jobs > 1:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            storage = Path(folder) / "study.log"
+        opened = open_storage(storage)
+        stack.callback(disconnect, opened)
+        if n_jobs > 1 and isinstance(opened, InMemoryStorage):
+            raise ValueError(
+                f"n_jobs={n_jobs} processes cannot share storage={storage!r}: pass "
+                "storage=None, a file or a database."
+            )
+        yield opened, opened if n_jobs == 1 else storage
+
+
+def open_study(
+    storage: BaseStorage, name: str, about: dict[str, Any]
+) -> optuna.study.Study:
+    """Make a study, or go on with it where it is one of the same search.
+
+    Parameters
+    ----------
+    storage : optuna storage
+        Where it is kept.
+    name : str
+        Its name.
+    about : dict of str to JSON
+        What makes two searches the same.
+
+    Raises
+    ------
+    ValueError
+        If there is a study of this name of another search.
+    """
+    study = optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True
+    )
+    elsewhere = f"Pass another study_name than {name!r}; the study is as it was."
+    if study.directions != [optuna.study.StudyDirection.MAXIMIZE]:
+        raise ValueError(
+            "the study goes in another direction: scores of scikit-learn are "
+            f"maximised, here it is {[d.name for d in study.directions]}. {elsewhere}"
+        )
+    known = study.user_attrs.get(_MARK)
+    if known is None:
+        if any(t.state != TrialState.WAITING for t in study.get_trials(deepcopy=False)):
+            raise ValueError(
+                f"the study has trials that no OptunaSearchCV made. {elsewhere}"
+            )
+        study.set_user_attr(_MARK, about)
+        return study
+    for part, value in about.items():
+        if known.get(part) != value:
+            differs = f"there it is {known.get(part)}, here {value}"
+            if part == DATA:
+                differs = (
+                    "images, labels or folds are not the same (a cv that shuffles "
+                    "needs an int as its random_state)"
+                )
+            raise ValueError(f"the study is of another {part}: {differs}. {elsewhere}")
+    return study
+
+
+def read_study(storage: Any, name: str, *, keep: bool) -> optuna.study.Study:
+    """A study by name; a copy in memory where its storage is not to be kept."""
+    if keep or isinstance(storage, InMemoryStorage):
+        return optuna.load_study(study_name=name, storage=open_storage(storage))
+    copy = InMemoryStorage()
+    optuna.copy_study(
+        from_study_name=name, from_storage=open_storage(storage), to_storage=copy
+    )
+    return optuna.load_study(study_name=name, storage=copy)
+
+
+# -- whose trials ----------------------------------------------------------------------
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether a trial ended without a result: its process was killed."""
+    return trial.state == TrialState.FAIL and RESULT not in trial.user_attrs
+
+
+def ours(study: optuna.study.Study) -> list[FrozenTrial]:
+    """Trials begun by searches and not lost, by number."""
+    return [
+        t
+        for t in study.get_trials(deepcopy=False)
+        if _OWNER in t.user_attrs and not is_lost(t)
+    ]
+
+
+def finished(study: optuna.study.Study) -> list[FrozenTrial]:
+    """Trials of searches that have a result, by number."""
+    return [trial for trial in ours(study) if trial.state.is_finished()]
+
+
+def position(study: optuna.study.Study, number: int) -> int:
+    """How many trials of searches come before one, without those that were lost."""
+    return sum(trial.number < number for trial in ours(study))
+
+
+def begin_trial(study: optuna.study.Study) -> optuna.trial.Trial:
+    """Begin a trial that tells from its first moment whose it is.
+
+    `Study.ask` would make it first and let us tell then: a process killed in between
+    would leave a trial that nobody can tell from one that runs elsewhere.
+    """
+    storage, me = study._storage, this_process()
+    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        # Enqueued by the user; of several processes one gets it.
+        if storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+            trial = optuna.trial.Trial(study, waiting._trial_id)
+            trial.set_user_attr(_OWNER, me)
+            return trial
+    begun = optuna.create_trial(state=TrialState.RUNNING, user_attrs={_OWNER: me})
+    return optuna.trial.Trial(
+        study, storage.create_new_trial(study._study_id, template_trial=begun)
+    )
+
+
+def bury_lost_trials(study: optuna.study.Study) -> None:
+    """End the trials of processes that are dead, each exactly once."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _OWNER not in trial.user_attrs or is_alive(trial):
+            continue
+        try:
+            tell(study, trial.number, trial.user_attrs.get(RESULT))
+        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+            if trial_of(study, trial.number).state == TrialState.RUNNING:
+                raise
+            # Another process was faster.
+
+
+def trial_of(study: optuna.study.Study, number: int) -> FrozenTrial:
+    """Trial of a study by its number."""
+    return study.get_trials(deepcopy=False)[number]
+
+
+def tell(study: optuna.study.Study, number: int, result: dict[str, Any] | None) -> None:
+    """End a trial as its result says; without one it is lost."""
+    state = TrialState[result["state"].upper()] if result else TrialState.FAIL
+    value = result["value"] if result and state == TrialState.COMPLETE else None
+    study.tell(number, value, state=state)
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other, on any machine."""
+    pid = os.getpid()
+    return {
+        "machine": _machine(),
+        "pid": pid,
+        "started": _started(pid),
+        "at": time.time(),
+    }
+
+
+def is_alive(trial: FrozenTrial) -> bool:
+    """Whether the process that runs a trial is alive, as far as this one can tell."""
+    owner = trial.user_attrs.get(_OWNER)
+    if owner is None:
+        return False
+    if owner["machine"] == _machine() and os.name == "posix":
+        return _runs(owner["pid"]) and _started(owner["pid"]) == owner["started"]
+    sign = max(owner["at"], trial.user_attrs.get(_ALIVE, 0.0))
+    return time.time() - sign < _SILENCE
+
+
+def _machine() -> str:
+    try:
+        # Containers may share a name, but not the numbers of processes.
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}".strip()
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, where the system tells: numbers are used again."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    # Killed, and not yet waited for by its parent.
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@contextmanager
+def signs_of_life(trial: optuna.trial.Trial) -> Iterator[None]:
+    """Let processes on other machines know that this trial is being worked on."""
+    if isinstance(trial.study._storage, InMemoryStorage):
+        yield
+        return
+    end = Event()
+
+    def beat() -> None:
+        # That others have taken it for dead is told by the next report.
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            while not end.wait(_BEAT):
+                trial.set_user_attr(_ALIVE, time.time())
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+# -- what it found ---------------------------------------------------------------------
+
+
+def read_results(
+    study: optuna.study.Study,
+    restore: Callable[[FrozenTrial], dict[str, Any]],
+    n_splits: int,
+    error_score: Any,
+) -> dict[str, Any]:
+    """Rebuild `cv_results_` from a study, the trials of all processes included.
+
+    Parameters
+    ----------
+    study : optuna study
+        With trials that have a result.
+    restore : callable
+        Gives the parameters of the estimator in a trial.
+    n_splits : int
+        Number of folds.
+    error_score : float
+        Score of a fold whose fit failed.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_trials,)
+        As of scikit-learn's searches, with `state` and `n_epochs` beside.
+    """
+    trials = finished(study)
+    rows = [t.user_attrs[RESULT] for t in trials]
+    complete = np.array([row["state"] == "complete" for row in rows], bool)
+    _check_rows(rows, complete)
+    results: dict[str, Any] = {}
+    for time_name in ("fit_time", "score_time"):
+        seconds = np.array([[np.nan if s is None else s for s in row[time_name]]
+                            for row in rows])  # fmt: skip
+        results[f"mean_{time_name}"] = np.nanmean(seconds, axis=1)
+        results[f"std_{time_name}"] = np.nanstd(seconds, axis=1)
+    params = [restore(t) for t in trials]
+    results |= _columns(params)
+    results["params"] = params
+    names = {name: None for row in rows for name in row["scores"]}
+    for name in names:
+        scores = np.array([_scores(row, name, n_splits, error_score) for row in rows])
+        results |= _summary(name, scores, complete)
+    results["state"] = np.array([row["state"] for row in rows])
+    epochs = [row["n_epochs"] for row in rows]
+    results["n_epochs"] = np.ma.masked_array(
+        [e or 0 for e in epochs], mask=[e is None for e in epochs]
+    )
+    return results
+
+
+def _check_rows(rows: Sequence[dict[str, Any]], complete: np.ndarray) -> None:
+    if not rows:
+        raise ValueError(
+            "no trial was finished: give timeout more seconds, or leave it out."
+        )
+    errors = [row["error"] for row in rows if row["error"]]
+    if complete.any():
+        if errors:
+            warnings.warn(
+                f"{len(errors)} of {len(rows)} trials failed; they rank last. "
+                f"error_score='raise' stops at the first. It was:\n{errors[0]}",
+                FitFailedWarning,
+                stacklevel=5,
+            )
+        return
+    if errors:
+        raise ValueError(
+            f"no trial was completed, and {len(errors)} of {len(rows)} failed: see "
+            "whether the estimator, the scoring and the space fit the data. The first "
+            f"error was:\n{errors[0]}"
+        )
+    raise ValueError(
+        f"no trial was completed: all {len(rows)} were pruned or scored NaN. Pass a "
+        "pruner that lets some finish (optuna.pruners.NopPruner() all), or another "
+        "scoring."
+    )
+
+
+def _columns(params: list[dict[str, Any]]) -> dict[str, np.ma.MaskedArray]:
+    """A masked column for each parameter, as scikit-learn makes them."""
+    columns = {}
+    for name in dict.fromkeys(name for row in params for name in row):
+        values = [row[name] for row in params if name in row]
+        plain = all(isinstance(v, bool | int | float | np.number) for v in values)
+        dtype = np.array(values).dtype if plain else np.dtype(object)
+        column = np.ma.masked_all(len(params), dtype)
+        for i, row in enumerate(params):
+            if name in row:
+                column[i] = row[name]
+        columns[f"param_{name}"] = column
+    return columns
+
+
+def _scores(
+    row: dict[str, Any], name: str, n_splits: int, error_score: Any
+) -> list[float]:
+    if name not in row["scores"]:  # all fits failed
+        return [np.nan if error_score == "raise" else error_score] * n_splits
+    return [np.nan if s is None else s for s in row["scores"][name]]
+
+
+def _summary(name: str, scores: np.ndarray, complete: np.ndarray) -> dict[str, Any]:
+    """Scores of the folds, their mean, and the rank: what was pruned comes last."""
+    done = ~np.isnan(scores)
+    n_done = done.sum(1)
+    total = np.where(done, scores, 0.0).sum(1)
+    mean = np.divide(total, n_done, out=np.full(len(scores), np.nan), where=n_done > 0)
+    # A fold without a score counts where the trial was to have it.
+    mean[complete & ~done.all(1)] = np.nan
+    with np.errstate(invalid="ignore"):  # scores may be infinite
+        spread = np.where(done, (scores - mean[:, None]) ** 2, 0.0).sum(1)
+    std = np.sqrt(np.divide(spread, n_done, out=mean * np.nan, where=n_done > 0))
+    ranked = complete & ~np.isnan(mean)
+    rank = np.full(len(scores), ranked.sum() + 1, np.int32)
+    rank[ranked] = rankdata(-mean[ranked], method="min")
+    results: dict[str, Any] = {
+        f"split{i}_test_{name}": scores[:, i] for i in range(scores.shape[1])
+    }
+    results[f"mean_test_{name}"] = mean
+    results[f"std_test_{name}"] = std
+    results[f"rank_test_{name}"] = rank
+    return results

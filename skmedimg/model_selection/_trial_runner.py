@@ -1,0 +1,403 @@
+"""Trials of a search, whose folds advance together so that bad ones can end early."""
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from traceback import format_exc
+from typing import Any
+
+import numpy as np
+import optuna
+from sklearn.base import clone
+from sklearn.model_selection._validation import _score
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params
+
+from skmedimg.model_selection._sampling import HalvingPruner, make_sampler
+from skmedimg.model_selection._space import Params, Space
+from skmedimg.model_selection._study import (
+    HORIZON,
+    RESULT,
+    begin_trial,
+    bury_lost_trials,
+    disconnect,
+    finished,
+    open_storage,
+    ours,
+    position,
+    quiet_optuna,
+    signs_of_life,
+    tell,
+    trial_of,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What all trials of a search have in common; every process has it whole."""
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: list[tuple[np.ndarray, np.ndarray]]
+    scorer: Any
+    refit: Any  # the name of the score to maximise, where there are several
+    fit_params: dict[str, Any]
+    score_params: dict[str, Any]
+    error_score: Any
+    space: Space
+    storage: Any
+    study_name: str
+    n_trials: int
+    deadline: float  # time.time()
+    sampler: Any
+    pruner: Any
+    seed: int
+    n_jobs: int
+    verbose: int
+
+    @property
+    def by_epoch(self) -> bool:
+        return hasattr(self.estimator, "_epochs")
+
+    def value(self, scores: dict[str, float] | None) -> float:
+        """What the search maximises, of the scores of a fold."""
+        if scores is None:  # its fit failed
+            return float(self.error_score)
+        if set(scores) == {"score"}:
+            return scores["score"]
+        if isinstance(self.refit, str) and self.refit in scores:
+            return scores[self.refit]
+        if self.refit is False or callable(self.refit):
+            return next(iter(scores.values()))
+        raise ValueError(
+            f"refit={self.refit!r} does not say by which of the scores "
+            f"{sorted(scores)} to choose: name one of them, or pass refit=False."
+        )
+
+
+def train_by_steps(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    fit_params: dict[str, Any],
+    stop_after: int | None = None,
+) -> Generator[int, None, None]:
+    """Fit, and stop to look after each epoch; without epochs at the end alone."""
+    if hasattr(estimator, "_epochs"):
+        estimator._validate_params()
+        yield from estimator._epochs(X, y, **fit_params, stop_after=stop_after)
+    elif y is None:
+        estimator.fit(X, **fit_params)
+        yield 1
+    else:
+        estimator.fit(X, y, **fit_params)
+        yield 1
+
+
+class Fold:
+    """One fold of a trial: an estimator in training, and its test images."""
+
+    def __init__(self, plan: Plan, params: Params, index: int) -> None:
+        self.plan = plan
+        self.estimator = clone(plan.estimator).set_params(**clone(params, safe=False))
+        train, test = plan.splits[index]
+        X, y = _safe_split(self.estimator, plan.X, plan.y, train)
+        self._test = _safe_split(self.estimator, plan.X, plan.y, test, train)
+        self._score_params = _check_method_params(plan.X, plan.score_params, test)
+        fit_params = _check_method_params(plan.X, plan.fit_params, train)
+        self._steps = train_by_steps(self.estimator, X, y, fit_params)
+        self.step = 0
+        self.scores: dict[str, float] | None = None
+        self.error: str | None = None
+        self.fit_time = self.score_time = 0.0
+        self.chooses_epoch = bool(getattr(self.estimator, "early_stopping", False))
+
+    def advance(self) -> bool:
+        """Train a step, if there is one left, and score; tells whether there was."""
+        start = time.perf_counter()
+        try:
+            goes_on = next(self._steps, None) is not None
+        except Exception:  # a fit may raise anything
+            if self.plan.error_score == "raise":
+                raise
+            self.error, self.scores = format_exc(), None
+            return False
+        finally:
+            self.fit_time += time.perf_counter() - start
+        # At the end it may have changed once more: gone back to the epoch that it
+        # chose itself, or taken the statistics of BatchNorm anew.
+        self._score()
+        self.step += goes_on
+        return goes_on
+
+    def _score(self) -> None:
+        start = time.perf_counter()
+        plan = self.plan
+        scores = _score(
+            self.estimator,
+            *self._test,
+            plan.scorer,
+            self._score_params,
+            plan.error_score,
+        )
+        self.scores = scores if isinstance(scores, dict) else {"score": scores}
+        self.score_time += time.perf_counter() - start
+
+    @property
+    def horizon(self) -> int:
+        """Epochs that its training is laid out for."""
+        return int(self.estimator.net_.max_epochs)
+
+    def close(self) -> None:
+        """End the training, and let go of images and network."""
+        self._steps.close()
+        del self._steps, self._test, self.estimator
+
+
+@dataclass
+class Trial:
+    """A trial on its way: its folds, and what it has been worth so far."""
+
+    plan: Plan
+    trial: optuna.trial.Trial
+    folds: list[Fold] = field(default_factory=list)
+    best: tuple[float, int | None, list] = (-math.inf, None, [])
+    announce: bool = False  # how long the search may take, after the first step
+
+    def run(self, params: Params) -> dict[str, Any]:
+        """Train until the end, or until it is pruned or fails; tell its result."""
+        state = "complete"
+        with ExitStack() as stack:
+            rungs = self._rungs_by_epoch if self.plan.by_epoch else self._rungs_by_fold
+            steps = stack.enter_context(closing(rungs(params, stack)))
+            for step, last in enumerate(steps, start=1):
+                mean = self._mean()
+                if math.isnan(mean):
+                    break
+                self.trial.report(mean, step)
+                if self.announce and step == 1:
+                    self._announce()
+                if last:
+                    continue
+                self._note(mean, step)
+                if self.trial.should_prune():
+                    state = "pruned"
+                    break
+        return self._result(state)
+
+    def _rungs_by_epoch(
+        self, params: Params, stack: ExitStack
+    ) -> Generator[bool, None, None]:
+        """Train all folds an epoch at a time; tells whether it was the last."""
+        for index in range(len(self.plan.splits)):
+            self._open(params, index, stack)
+        running = self.folds
+        while running := [fold for fold in running if fold.advance()]:
+            if running[0].step == 1:
+                horizon = max(fold.horizon for fold in running)
+                self.trial.set_user_attr(HORIZON, horizon)
+            yield all(fold.step >= fold.horizon for fold in running)
+
+    def _rungs_by_fold(
+        self, params: Params, stack: ExitStack
+    ) -> Generator[bool, None, None]:
+        """Fit fold by fold; tells whether it was the last."""
+        n_splits = len(self.plan.splits)
+        self.trial.set_user_attr(HORIZON, n_splits)
+        for index in range(n_splits):
+            with ExitStack() as own:
+                self._open(params, index, own).advance()
+            yield index == n_splits - 1
+
+    def _open(self, params: Params, index: int, stack: ExitStack) -> Fold:
+        fold = stack.enter_context(closing(Fold(self.plan, params, index)))
+        self.folds.append(fold)
+        return fold
+
+    def _announce(self) -> None:
+        """Print about how long it may take, going by the first epoch or fold."""
+        plan, n_splits = self.plan, len(self.plan.splits)
+        left = plan.n_trials - position(self.trial.study, self.trial.number)
+        step = sum(fold.fit_time + fold.score_time for fold in self.folds)
+        seconds = step * self.trial.user_attrs[HORIZON] * left / plan.n_jobs
+        print(
+            f"{left} trials of {n_splits} folds may take about {_duration(seconds)} "
+            f"without pruning{_memory()}."
+        )
+
+    def _mean(self) -> float:
+        return float(np.mean([self.plan.value(fold.scores) for fold in self.folds]))
+
+    def _note(self, mean: float, step: int) -> None:
+        # Of equal ones the latest: the rate falls towards the end.
+        if mean >= self.best[0]:
+            self.best = (mean, step, [fold.scores for fold in self.folds])
+
+    def _result(self, state: str) -> dict[str, Any]:
+        """What the study keeps, as JSON."""
+        last = value = self._mean()
+        epoch = None
+        scores = [fold.scores for fold in self.folds]
+        if math.isnan(value) or not any(scores):
+            state = "fail"
+        elif self.plan.by_epoch and state == "pruned":
+            epoch = self.folds[0].step
+        elif self.plan.by_epoch and not self.folds[0].chooses_epoch:
+            epoch = max(fold.step for fold in self.folds)
+            if self.best[0] > value:
+                value, epoch, scores = self.best
+        open_ = [None] * (len(self.plan.splits) - len(self.folds))
+        names = dict.fromkeys(name for row in scores if row for name in row)
+        return {
+            "state": state,
+            "value": _json(value),
+            "last": _json(last),  # at the end, as a search by whole fits has it
+            "scores": {
+                name: [
+                    _json(row[name] if row else self.plan.error_score) for row in scores
+                ]
+                + open_
+                for name in names
+            },
+            "fit_time": [fold.fit_time for fold in self.folds] + open_,
+            "score_time": [fold.score_time for fold in self.folds] + open_,
+            "n_epochs": epoch,
+            "error": next((fold.error for fold in self.folds if fold.error), None),
+        }
+
+
+def _json(score: float | None) -> float | None:
+    """NaN is not JSON, which dashboards in a browser read."""
+    return None if score is None or math.isnan(score) else float(score)
+
+
+def _duration(seconds: float) -> str:
+    """Tell a time to one digit: the first epoch knows no more."""
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds > 1.5 * unit:
+            return f"{float(f'{seconds / unit:.1g}'):g} {name}"
+    return f"{float(f'{seconds:.1g}'):g} s"
+
+
+def _memory() -> str:
+    """What this process has taken at most, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f"; this process has used {used / 1e9:.1f} GB so far"
+
+
+def deal_gpus(plan: Plan, process: int) -> Plan:
+    """Let each process train on a GPU of its own, where there are several."""
+    names = [
+        name
+        for name, value in plan.estimator.get_params(deep=True).items()
+        if name.split("__")[-1] == "device" and value == "auto"
+    ]
+    if plan.n_jobs == 1 or not names:
+        return plan
+    import torch
+
+    if (n_gpus := torch.cuda.device_count()) < 2:
+        return plan
+    device = dict.fromkeys(names, f"cuda:{process % n_gpus}")
+    return replace(plan, estimator=clone(plan.estimator).set_params(**device))
+
+
+def run_trials(plan: Plan, process: int = 0) -> None:
+    """Run trials until the study has as many as planned, or time is up."""
+    plan, storage = deal_gpus(plan, process), open_storage(plan.storage)
+    announce = process == 0 and plan.verbose > 0
+    with quiet_optuna(), ExitStack() as stack:
+        stack.callback(disconnect, storage)
+        study = optuna.load_study(
+            study_name=plan.study_name,
+            storage=storage,
+            sampler=make_sampler(plan.sampler, plan.seed, plan.n_jobs),
+            pruner=HalvingPruner() if plan.pruner is None else plan.pruner,
+        )
+        while time.time() < plan.deadline:
+            bury_lost_trials(study)
+            if len(ours(study)) >= plan.n_trials:
+                return
+            _run_trial(plan, study, announce)
+            announce = False
+
+
+def _run_trial(plan: Plan, study: optuna.study.Study, announce: bool) -> None:
+    trial = begin_trial(study)
+    try:
+        # Another process may have begun the last one at the same moment.
+        if position(study, trial.number) >= plan.n_trials:
+            tell(study, trial.number, None)
+            return
+        with signs_of_life(trial):
+            params = plan.space.suggest(trial)
+            result = _result_of_the_same(plan, study, trial, params)
+            if result is None:
+                result = Trial(plan, trial, announce=announce).run(params)
+            trial.set_user_attr(RESULT, result)
+        tell(study, trial.number, result)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        warnings.warn(
+            f"trial {trial.number} was given up: another process had not heard of this "
+            "one for ten minutes, as of a machine asleep. It is done anew.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return
+    except BaseException:
+        # It is as if it had never begun: the same call does it again.
+        _forget(study, trial.number)
+        raise
+    if plan.verbose:
+        _report(plan, study, trial, result)
+
+
+def _result_of_the_same(
+    plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial, params: Params
+) -> dict[str, Any] | None:
+    """Result of an earlier trial of the same parameters, where it would be the same."""
+    drawn = trial.params
+    same = [
+        t
+        for t in finished(study)
+        # A function may go by more than it draws.
+        if t.params == drawn and repr(plan.space.restore(t)) == repr(params)
+    ]
+    if not same:
+        return None
+    estimator = clone(plan.estimator).set_params(**clone(params, safe=False))
+    for name, value in estimator.get_params(deep=True).items():
+        if name.split("__")[-1] == "random_state" and not isinstance(value, Integral):
+            return None
+    return same[0].user_attrs[RESULT]
+
+
+def _forget(study: optuna.study.Study, number: int) -> None:
+    trial = trial_of(study, number)
+    if not trial.state.is_finished() and RESULT not in trial.user_attrs:
+        tell(study, number, None)
+
+
+def _report(
+    plan: Plan,
+    study: optuna.study.Study,
+    trial: optuna.trial.Trial,
+    result: dict[str, Any],
+) -> None:
+    score = "failed" if result["value"] is None else f"{result['value']:.4f}"
+    seconds = sum(t for t in result["fit_time"] + result["score_time"] if t)
+    print(
+        f"trial {trial.number:3d} of {plan.n_trials}: {score} "
+        f"({result['state']}, {seconds:.1f} s) {trial.params}"
+    )

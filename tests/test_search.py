@@ -1,0 +1,568 @@
+"""OptunaSearchCV: what scikit-learn's searches promise, and pruning over the folds."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from unittest import SkipTest
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy.stats import loguniform, norm, randint, uniform
+from search_toys import Curve
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    StratifiedKFold,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from skmedimg.architectures import ResNet
+from skmedimg.augmentation import Augmentation
+from skmedimg.model_selection import (
+    OptunaSearchCV,
+    SearchDisplay,
+    default_search_space,
+)
+
+NO_PRUNING = optuna.pruners.NopPruner()
+
+
+@pytest.fixture
+def table():
+    return make_classification(60, 5, random_state=0)
+
+
+def row_of(search, name, value):
+    return search.cv_results_[f"param_{name}"].tolist().index(value)
+
+
+def scores(search, row):
+    names = [f"split{i}_test_score" for i in range(search.n_splits_)]
+    return [search.cv_results_[name][row] for name in names]
+
+
+# -- what scikit-learn's searches promise ----------------------------------------------
+
+
+def test_rows_are_those_of_a_grid_search(table):
+    space = {"C": [0.01, 1, 100], "kernel": ["linear", "rbf"]}
+    grid = GridSearchCV(SVC(random_state=0), space, cv=3).fit(*table)
+    search = OptunaSearchCV(
+        SVC(random_state=0), space, cv=3, n_trials=8, pruner=NO_PRUNING, random_state=0
+    ).fit(*table)
+    for i, params in enumerate(search.cv_results_["params"]):
+        row = grid.cv_results_["params"].index(params)
+        for key in ("mean_test_score", "std_test_score", "split2_test_score"):
+            assert search.cv_results_[key][i] == grid.cv_results_[key][row]
+    assert set(grid.cv_results_) | {"state", "n_epochs"} == set(search.cv_results_)
+    for key, column in grid.cv_results_.items():
+        if key != "params":
+            assert search.cv_results_[key].dtype.kind == column.dtype.kind, key
+    best = np.argmax(search.cv_results_["mean_test_score"])
+    assert search.best_index_ == best
+    assert search.best_score_ == search.cv_results_["mean_test_score"][best]
+    assert search.best_params_ == search.cv_results_["params"][best]
+    refitted = SVC(**search.best_params_, random_state=0).fit(*table)
+    np.testing.assert_array_equal(search.predict(table[0]), refitted.predict(table[0]))
+    assert search.score(*table) == refitted.score(*table)
+
+
+def test_several_scores(table):
+    search = OptunaSearchCV(
+        LogisticRegression(),
+        {"C": [0.01, 1.0]},
+        n_trials=3,
+        cv=2,
+        scoring=["accuracy", "roc_auc"],
+        refit="roc_auc",
+        pruner=NO_PRUNING,
+    ).fit(*table)
+    assert search.multimetric_
+    assert search.best_score_ == search.cv_results_["mean_test_roc_auc"].max()
+    values = [trial.value for trial in search.study_.trials]
+    np.testing.assert_allclose(values, search.cv_results_["mean_test_roc_auc"])
+    assert search.score(*table) > 0.5
+
+
+def test_the_same_parameters_are_fitted_once_where_fits_are_seeded(table):
+    class Counted(LogisticRegression):
+        n_fits = 0
+
+        def fit(self, X, y):
+            Counted.n_fits += 1
+            return super().fit(X, y)
+
+    for random_state, n_fits in [(0, 2 * 2), (None, 6 * 2)]:
+        Counted.n_fits = 0
+        search = OptunaSearchCV(
+            Counted(random_state=random_state),
+            {"C": [0.1, 1.0]},
+            n_trials=6,
+            cv=2,
+            random_state=0,
+            refit=False,
+            pruner=NO_PRUNING,
+        ).fit(*table)
+        assert Counted.n_fits == n_fits
+        by_value = zip(
+            search.cv_results_["param_C"],
+            search.cv_results_["mean_test_score"],
+            strict=True,
+        )
+        assert len(set(by_value)) == 2
+
+
+@pytest.mark.parametrize("refit", [False, lambda results: 1])
+def test_refit_by_a_function_or_not(table, refit):
+    search = OptunaSearchCV(
+        LogisticRegression(), {"C": [1.0, 2.0]}, n_trials=2, cv=2, refit=refit
+    ).fit(*table)
+    assert hasattr(search, "best_estimator_") == bool(refit)
+    if refit:
+        assert search.best_index_ == 1
+    else:
+        assert search.best_score_ == search.cv_results_["mean_test_score"].max()
+
+
+def test_regressors_and_no_labels(table):
+    X, _ = table
+    search = OptunaSearchCV(Ridge(), {"alpha": loguniform(1e-3, 1e3)}, n_trials=2)
+    assert search.fit(X, X[:, 0]).predict(X).shape == (60,)
+
+
+def _checks():
+    for estimator, name in [
+        (Ridge(solver="svd"), "alpha"),
+        (LogisticRegression(), "C"),
+        (make_pipeline(StandardScaler(), Ridge()), "ridge__alpha"),
+    ]:
+        search = OptunaSearchCV(
+            estimator,
+            {name: [0.1, 1.0]},
+            cv=2,
+            n_trials=2,
+            error_score="raise",
+            random_state=0,
+        )
+        for est, check in estimator_checks_generator(search, mark=None):
+            label = getattr(check, "func", check).__name__
+            # scikit-learn expects both to fail of its own searches, too.
+            if label == "check_requires_y_none" or (
+                label == "check_supervised_y_2d" and name != "C"
+            ):
+                continue
+            yield pytest.param(est, check, id=f"{name}-{label}")
+
+
+@pytest.fixture
+def numpy_state_restored():
+    """scikit-learn's checks themselves draw from NumPy's global generator."""
+    state = np.random.get_state()  # noqa: NPY002
+    yield
+    np.random.set_state(state)  # noqa: NPY002
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(("estimator", "check"), list(_checks()))
+def test_estimator_check(estimator, check, numpy_state_restored):
+    try:
+        check(estimator)
+    except SkipTest as reason:
+        pytest.skip(str(reason))
+
+
+def test_callbacks_are_not_silently_left_out(table):
+    callback = pytest.importorskip("sklearn.callback")
+    search = OptunaSearchCV(LogisticRegression(), {"C": [1.0]}, n_trials=1)
+    search.set_callbacks(callback.ProgressBar())
+    with pytest.raises(NotImplementedError, match="set_callbacks"):
+        search.fit(*table)
+
+
+def test_importing_the_package_leaves_optuna_alone():
+    code = "import sys, skmedimg.model_selection; assert 'optuna' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_users_logging_stays(table, capfd):
+    before = optuna.logging.get_verbosity()
+    OptunaSearchCV(LogisticRegression(), {"C": [1.0]}, n_trials=1).fit(*table)
+    assert optuna.logging.get_verbosity() == before
+    assert capfd.readouterr() == ("", "")
+
+
+# -- spaces ----------------------------------------------------------------------------
+
+
+def test_every_kind_of_distribution(table):
+    space = {
+        "C": loguniform(1e-2, 1e2),
+        "gamma": optuna.distributions.FloatDistribution(1e-3, 1, log=True),
+        "degree": randint(2, 5),
+        "coef0": norm(0, 1),
+        "tol": uniform(1e-4, 1e-3),
+        "kernel": ["rbf", "poly"],
+        "class_weight": [None, {0: 1, 1: 2}],
+        "shrinking": np.array([True, False]),
+    }
+    search = OptunaSearchCV(
+        SVC(random_state=0), space, n_trials=12, cv=2, random_state=0
+    )
+    rows = search.fit(*table).cv_results_["params"]
+    assert all(1e-2 <= row["C"] <= 1e2 and 1e-3 <= row["gamma"] <= 1 for row in rows)
+    assert {row["degree"] for row in rows} <= {2, 3, 4}
+    assert min(row["coef0"] for row in rows) < 0 < max(row["coef0"] for row in rows)
+    assert all(1e-4 <= row["tol"] <= 1.1e-3 for row in rows)
+    assert {"rbf", "poly"} == {row["kernel"] for row in rows}
+    assert {0: 1, 1: 2} in [row["class_weight"] for row in rows]
+
+
+def test_a_function_gives_parameters_only_where_others_ask(table):
+    def space(trial):
+        params = {"kernel": trial.suggest_categorical("kernel", ["rbf", "linear"])}
+        if params["kernel"] == "rbf":
+            params["gamma"] = trial.suggest_float("gamma", 1e-3, 1, log=True)
+        return params
+
+    search = OptunaSearchCV(
+        SVC(random_state=0), space, n_trials=8, cv=2, random_state=0
+    ).fit(*table)
+    results = search.cv_results_
+    linear = results["param_kernel"] == "linear"
+    assert 0 < linear.sum() < 8
+    np.testing.assert_array_equal(np.ma.getmaskarray(results["param_gamma"]), linear)
+    for trial, params in zip(search.study_.trials, results["params"], strict=True):
+        assert trial.params == params
+
+
+def test_parts_are_searched_as_objects(images, tiny):
+    parts = [ResNet(width=2, depth=1), ResNet(width=4, depth=1, activation="silu")]
+    search = OptunaSearchCV(
+        tiny(architecture="auto"),
+        {"architecture": parts, "architecture__dropout": [0.0, 0.5]},
+        n_trials=4,
+        cv=2,
+        random_state=0,
+        pruner=NO_PRUNING,
+    ).fit(*images)
+    used = search.best_estimator_.architecture
+    assert repr(used) in [
+        repr(clone(part).set_params(dropout=dropout))
+        for part in parts
+        for dropout in (0.0, 0.5)
+    ]
+    assert used.dropout == search.best_params_["architecture__dropout"]
+    # Those that were passed in are as they were.
+    assert [part.dropout for part in parts] == [0.0, 0.0]
+    labels = search.study_.trials[0].distributions["architecture"].choices
+    assert labels == tuple(map(repr, parts))
+
+
+def test_the_default_space_suits_the_classifier(images, tiny):
+    X, y = images
+    clf = tiny(architecture="auto")
+    space = default_search_space(clf, X)
+    assert {"lr", "architecture__activation", "architecture__dropout"} <= set(space)
+    assert all(isinstance(a, Augmentation) for a in space["augmentation"])
+    search = OptunaSearchCV(clf, "default", n_trials=1, cv=2, random_state=0).fit(X, y)
+    assert set(search.best_params_) == set(space)
+    assert search.best_estimator_.n_iter_ == 1
+
+
+def test_the_default_space_keeps_what_the_user_has_chosen(tiny):
+    space = default_search_space(
+        make_pipeline(StandardScaler(), tiny(augmentation=None, lr=0.1))
+    )
+    assert set(space) == {"cnnimageclassifier__lr", "cnnimageclassifier__weight_decay"}
+    lr = space["cnnimageclassifier__lr"]
+    assert lr.low < 0.1 < lr.high
+
+
+# -- pruning ---------------------------------------------------------------------------
+
+
+def test_bad_trials_end_early_and_never_rank_first(table):
+    gains = [0.05, 0.01, 0.02, 0.03, 0.04, 0.06]
+
+    def space(trial):
+        return {"gain": trial.suggest_categorical("gain", gains)}
+
+    search = OptunaSearchCV(
+        Curve(), space, n_trials=30, cv=2, random_state=0, refit=False
+    ).fit(*table)
+    results = search.cv_results_
+    pruned = results["state"] == "pruned"
+    assert 10 < pruned.sum() < 30
+    assert search.best_params_ == {"gain": 0.06}
+    assert results["rank_test_score"][pruned].min() > (~pruned).sum()
+    # At a sixth and at a third of nine epochs.
+    assert set(results["n_epochs"][pruned]) <= {2, 3}
+    np.testing.assert_allclose(
+        results["mean_test_score"],
+        results["n_epochs"] * results["param_gain"].astype(float),
+    )
+
+
+class Contrary(optuna.pruners.BasePruner):
+    """Ends the second trial at its second step."""
+
+    def prune(self, study, trial):
+        return trial.number == 1 and trial.last_step == 2
+
+
+def test_a_pruned_trial_with_the_better_score_ranks_behind(table):
+    gains = [0.1, 0.9, 0.1, 0.1]
+    search = OptunaSearchCV(
+        Curve(max_epochs=3),
+        lambda trial: {"gain": gains[trial.number]},
+        n_trials=4,
+        cv=2,
+        pruner=Contrary(),
+        refit=False,
+    ).fit(*table)
+    results = search.cv_results_
+    assert results["state"].tolist()[:2] == ["complete", "pruned"]
+    assert results["mean_test_score"][1] == 2 * 0.9 > results["mean_test_score"][0]
+    assert results["rank_test_score"][1] == results["rank_test_score"].max()
+
+
+def test_the_best_epoch_is_handed_to_the_refit(table):
+    search = OptunaSearchCV(Curve(peak=5), {"gain": [0.1]}, n_trials=1, cv=2)
+    search.fit(*table)
+    assert search.cv_results_["n_epochs"][0] == 5
+    assert search.best_score_ == pytest.approx(0.5)
+    assert search.best_estimator_.n_iter_ == 5
+    assert search.best_estimator_.max_epochs == 9
+
+
+def test_an_estimator_that_stops_by_itself_is_taken_as_it_ends(table):
+    search = OptunaSearchCV(
+        Curve(peak=4, early_stopping=True), {"gain": [0.1]}, n_trials=1, cv=2
+    ).fit(*table)
+    assert search.best_score_ == pytest.approx(0.4)
+    assert np.ma.getmaskarray(search.cv_results_["n_epochs"]).all()
+    assert search.best_estimator_.net_.max_epochs == 9
+
+
+def test_survivors_equal_those_of_a_run_without_pruning(images, tiny):
+    X, y = images
+    clf = tiny(max_epochs=4, architecture=ResNet(width=2, depth=1))
+    space = {"lr": [1e-5, 1e-3, 3e-2]}
+    cv = StratifiedKFold(2)
+    given = {"n_trials": 6, "cv": cv, "random_state": 0, "scoring": "neg_log_loss"}
+    sampler = optuna.samplers.RandomSampler
+    pruned = OptunaSearchCV(clf, space, **given, sampler=sampler).fit(X, y)
+    whole = OptunaSearchCV(clf, space, **given, sampler=sampler, pruner=NO_PRUNING)
+    whole.fit(X, y)
+    assert set(pruned.cv_results_["state"]) == {"complete", "pruned"}
+    pairs = zip(pruned.study_.trials, whole.study_.trials, strict=True)
+    for i, (short, long) in enumerate(pairs):
+        assert short.params == long.params
+        steps = len(short.intermediate_values)
+        curve = list(long.intermediate_values.values())
+        assert list(short.intermediate_values.values()) == curve[:steps]
+        if short.state.name == "COMPLETE":
+            assert scores(pruned, i) == scores(whole, i)
+    # And those of whole fits, by scikit-learn, where the last epoch was the best.
+    row = whole.cv_results_["n_epochs"].tolist().index(4)
+    plain = clone(clf).set_params(**whole.cv_results_["params"][row])
+    plain = cross_val_score(plain, X, y, cv=cv, scoring="neg_log_loss")
+    assert scores(whole, row) == plain.tolist()
+
+
+def test_the_refit_stops_on_the_course_of_the_whole(images, tiny):
+    X, y = images
+    clf = tiny(max_epochs=4, architecture=ResNet(width=2, depth=1))
+
+    class AtTwo(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return False
+
+    def scorer(estimator, X, y):
+        return -abs(len(estimator.net_.history) - 2)
+
+    search = OptunaSearchCV(
+        clf, {"lr": [3e-3]}, n_trials=1, cv=2, scoring=scorer, pruner=AtTwo()
+    ).fit(X, y)
+    whole = clone(clf).set_params(lr=3e-3).fit(X, y)
+    refitted = search.best_estimator_
+    assert refitted.n_iter_ == 2
+    losses = whole.history_["train_loss"][:2].tolist()
+    assert refitted.history_["train_loss"].tolist() == losses
+    assert refitted.history_["lr"].iloc[-1] > whole.history_["lr"].iloc[-1]
+
+
+def test_estimators_without_epochs_are_pruned_by_fold(table):
+    search = OptunaSearchCV(
+        make_pipeline(StandardScaler(), SVC(random_state=0)),
+        {"svc__C": loguniform(1e-6, 1e2)},
+        n_trials=12,
+        cv=KFold(4),
+        random_state=0,
+    ).fit(*table)
+    results = search.cv_results_
+    pruned = results["state"] == "pruned"
+    assert pruned.any()
+    assert np.ma.getmaskarray(results["n_epochs"]).all()
+    for row in np.flatnonzero(pruned):
+        done = np.array(scores(search, row))
+        assert np.isnan(done).any()
+        assert results["mean_test_score"][row] == np.nanmean(done)
+    assert not np.isnan(scores(search, search.best_index_)).any()
+
+
+# -- what fails ------------------------------------------------------------------------
+
+
+class Fails(LogisticRegression):
+    """Fails where C is 1 on the second fold, whose first label is 1."""
+
+    def fit(self, X, y):
+        if self.C == 1 or (self.C == 2 and y[0] == 1):
+            raise ArithmeticError("no solution")
+        return super().fit(X, y)
+
+
+def test_failed_trials_rank_last(table):
+    search = OptunaSearchCV(
+        Fails(),
+        {"C": [1.0, 3.0]},
+        n_trials=6,
+        cv=2,
+        random_state=0,
+        pruner=NO_PRUNING,
+    )
+    with pytest.warns(FitFailedWarning, match="no solution"):
+        search.fit(*table)
+    results = search.cv_results_
+    failed = results["param_C"].astype(float) == 1
+    assert (results["state"][failed] == "fail").all()
+    assert np.isnan(results["mean_test_score"][failed]).all()
+    assert results["rank_test_score"][failed].min() > (~failed).sum()
+    assert search.best_params_ == {"C": 3.0}
+
+
+def test_a_score_for_failed_folds(table):
+    X, y = table
+    order = np.argsort(y, kind="stable")
+    folds = [(order[::2], order[1::2]), (order[::-2], order[-2::-2])]
+    search = OptunaSearchCV(
+        Fails(), {"C": [2.0]}, n_trials=1, cv=folds, error_score=0.25
+    )
+    with pytest.warns(FitFailedWarning):
+        search.fit(X, y)
+    first, second = scores(search, 0)
+    assert first > 0.25
+    assert second == 0.25
+    assert search.best_score_ == (first + 0.25) / 2
+
+
+def test_the_first_error_on_demand_leaves_the_study_as_it_was(table, tmp_path):
+    search = OptunaSearchCV(
+        Fails(),
+        {"C": [1.0]},
+        n_trials=2,
+        error_score="raise",
+        storage=tmp_path / "study.log",
+    )
+    with pytest.raises(ArithmeticError, match="no solution"):
+        search.fit(*table)
+    with pytest.raises(ValueError, match="2 of 2 failed"):
+        search.set_params(error_score=np.nan).fit(*table)
+
+
+# -- what it tells ---------------------------------------------------------------------
+
+
+def test_verbose_tells_how_long_it_may_take_and_each_trial(table, capsys):
+    OptunaSearchCV(
+        Curve(seconds=0.1, max_epochs=3), {"gain": [0.1]}, n_trials=2, cv=2, verbose=1
+    ).fit(*table)
+    first, *trials = capsys.readouterr().out.splitlines()
+    assert re.match(r"2 trials of 2 folds may take about \d+ s without pruning", first)
+    assert [line.split(" (")[0] for line in trials] == [
+        "trial   0 of 2: 0.3000",
+        "trial   1 of 2: 0.3000",
+    ]
+
+
+def test_gpus_are_dealt_in_turn(tiny, monkeypatch):
+    import torch
+
+    from skmedimg.model_selection import _trial_runner
+
+    @dataclass
+    class Plan:
+        estimator: object
+        n_jobs: int = 4
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    pipe = make_pipeline(StandardScaler(), tiny())
+    for process, device in enumerate(["cuda:0", "cuda:1", "cuda:0", "cuda:1"]):
+        dealt = _trial_runner.deal_gpus(Plan(pipe), process)
+        assert dealt.estimator[-1].device == device
+    assert _trial_runner.deal_gpus(Plan(pipe, n_jobs=1), 1).estimator is pipe
+    on_cpu = tiny(device="cpu")
+    assert _trial_runner.deal_gpus(Plan(on_cpu), 1).estimator is on_cpu
+    assert pipe[-1].device == "auto"
+
+
+@pytest.fixture
+def searched(table):
+    gains = [0.05, 0.03, 0.01, 0.06, 0.04]
+    return OptunaSearchCV(
+        Curve(),
+        lambda trial: {"gain": gains[trial.number % 5]},
+        n_trials=5,
+        cv=2,
+        refit=False,
+    ).fit(*table)
+
+
+def test_the_display_draws_the_curve_of_every_trial(searched):
+    figure = Figure()
+    display = SearchDisplay.from_search(searched, name="Gain", ax=figure.add_subplot())
+    assert display.figure_ is figure
+    assert display.ax_.get_title() == "Gain"
+    assert display.ax_.get_xlabel() == "Epoch"
+    states = searched.cv_results_["state"]
+    assert set(states) == {"complete", "pruned"}
+    for trial, line in display.lines_.items():
+        steps = searched.cv_results_["n_epochs"][trial]
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, steps + 1))
+        assert line.get_ydata()[-1] == searched.cv_results_["mean_test_score"][trial]
+    best = display.lines_[searched.best_index_]
+    assert best.get_linewidth() == max(
+        line.get_linewidth() for line in display.lines_.values()
+    )
+    shown = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert shown == ["Pruned", "Finished", "Best"]
+
+
+def test_the_display_draws_the_history(searched):
+    axes = Figure().add_subplot()
+    display = SearchDisplay.from_search(searched, kind="history", ax=axes)
+    (line,) = display.lines_.values()
+    np.testing.assert_allclose(line.get_ydata(), [0.45, 0.54])
+    np.testing.assert_array_equal(line.get_xdata(), [0, 3])
+    assert axes.get_xlabel() == "Trial"
+
+
+def test_the_display_needs_a_search(table):
+    with pytest.raises(TypeError, match="LogisticRegression has no study_"):
+        SearchDisplay.from_search(LogisticRegression())
+    trials = pd.DataFrame({"state": ["complete"], "score": [1.0]})
+    with pytest.raises(ValueError, match="must be one of"):
+        SearchDisplay(trials, trials).plot(kind="pie")

@@ -1,0 +1,453 @@
+"""Searches that are kept: going on after a crash, several processes, bad storages."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from search_toys import Curve, assert_same_results
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+
+from skmedimg.architectures import ResNet
+from skmedimg.model_selection import OptunaSearchCV
+from skmedimg.model_selection._study import (
+    RESULT,
+    disconnect,
+    is_alive,
+    is_lost,
+    open_storage,
+    this_process,
+)
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="a fork is needed, which shares nothing but code"
+)
+N_TRIALS = 8
+SPACE = {"gain": optuna.distributions.FloatDistribution(0.0, 0.1)}
+
+
+@pytest.fixture
+def table():
+    return make_classification(40, 4, random_state=0)
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def storage(request, tmp_path):
+    """Where a study can be kept, without a server."""
+    if request.param == "journal":
+        return tmp_path / "study.log"
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+def make_search(**params):
+    given = {"n_trials": N_TRIALS, "cv": 2, "random_state": 0, "refit": False}
+    return OptunaSearchCV(Curve(), SPACE, **given | params)
+
+
+# -- the same call goes on -------------------------------------------------------------
+
+
+def test_the_same_call_goes_on_and_repeats_nothing(table, storage):
+    first = make_search(n_trials=5, storage=storage).fit(*table)
+    begun = [trial.datetime_start for trial in first.study_.trials]
+    again = make_search(n_trials=5, storage=storage).fit(*table)
+    assert_same_results(first.cv_results_, again.cv_results_)
+    assert [trial.datetime_start for trial in again.study_.trials] == begun
+    more = make_search(storage=storage).fit(*table)
+    assert len(more.cv_results_["params"]) == N_TRIALS
+    assert [trial.datetime_start for trial in more.study_.trials[:5]] == begun
+    assert_same_results(more.cv_results_, make_search().fit(*table).cv_results_)
+
+
+class Interrupted(optuna.pruners.BasePruner):
+    """Stands for the user, who gives up a trial in its course."""
+
+    def __init__(self, number, step):
+        self.number, self.step = number, step
+
+    def prune(self, study, trial):
+        if (trial.number, trial.last_step) == (self.number, self.step):
+            raise KeyboardInterrupt
+        return False
+
+
+def test_an_interrupted_trial_is_done_again(images, tiny, storage):
+    """With a network, so that it is the weights as well that come out the same."""
+    X, y = images
+    clf = tiny(max_epochs=2, architecture=ResNet(width=2, depth=1))
+    space = {"lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}
+    given = {"n_trials": 3, "cv": 2, "random_state": 0, "scoring": "neg_log_loss"}
+    quiet = optuna.pruners.NopPruner()
+    whole = OptunaSearchCV(clf, space, pruner=quiet, **given).fit(X, y)
+    search = OptunaSearchCV(clf, space, storage=storage, **given)
+    search.set_params(pruner=Interrupted(1, 1))
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    search.set_params(pruner=quiet).fit(X, y)
+    assert [is_lost(t) for t in search.study_.trials] == [False, True, False, False]
+    assert_same_results(whole.cv_results_, search.cv_results_)
+    np.testing.assert_array_equal(whole.predict_proba(X), search.predict_proba(X))
+
+
+def test_a_trial_that_was_done_but_not_told_is_not_lost(table, tmp_path):
+    storage = tmp_path / "study.log"
+    search = make_search(n_trials=2, storage=storage).fit(*table)
+    study = search.study_
+    result = study.trials[1].user_attrs[RESULT]
+    trial = study.ask(SPACE)
+    trial.set_user_attr("owner", {"machine": "?", "pid": 1, "started": "", "at": 0.0})
+    trial.set_user_attr("horizon", 9)
+    trial.set_user_attr(RESULT, result)
+    search = make_search(n_trials=3, storage=storage).fit(*table)
+    assert len(search.study_.trials) == 3
+    assert search.cv_results_["state"][2] == result["state"]
+
+
+def test_trials_that_the_user_enqueues_come_first(table, tmp_path):
+    storage = tmp_path / "study.log"
+    search = make_search(n_trials=1, storage=storage, study_name="s").fit(*table)
+    search.study_.enqueue_trial({"gain": 0.0875})
+    search = make_search(n_trials=3, storage=storage, study_name="s").fit(*table)
+    assert search.cv_results_["param_gain"][1] == 0.0875
+
+
+class Buried(optuna.pruners.BasePruner):
+    """Stands for another process, which takes this one for dead."""
+
+    def prune(self, study, trial):
+        if (trial.number, trial.last_step) == (1, 2):
+            failed = optuna.trial.TrialState.FAIL
+            study._storage.set_trial_state_values(trial._trial_id, failed)
+        return False
+
+
+def test_a_trial_that_others_gave_up_is_done_anew(table, storage):
+    search = make_search(storage=storage, pruner=Buried(), n_trials=3)
+    with pytest.warns(UserWarning, match="trial 1 was given up"):
+        search.fit(*table)
+    whole = make_search(pruner=optuna.pruners.NopPruner(), n_trials=3).fit(*table)
+    assert_same_results(whole.cv_results_, search.cv_results_)
+
+
+@pytest.mark.parametrize(
+    ("owner", "alive"),
+    [
+        ({}, True),
+        ({"pid": 2**22 + 1}, False),
+        ({"started": "another"}, False),
+        ({"machine": "elsewhere"}, True),
+        ({"machine": "elsewhere", "at": 0.0}, False),
+    ],
+)
+def test_who_is_alive(owner, alive):
+    owner = this_process() | owner
+    trial = optuna.create_trial(value=0.0, user_attrs={"owner": owner})
+    assert is_alive(trial) == alive
+
+
+# -- killed ----------------------------------------------------------------------------
+
+
+def _slow_search(n_trials, **params):
+    search = make_search(n_trials=n_trials, study_name="s", **params)
+    return search.set_params(estimator=Curve(seconds=0.03))
+
+
+def _fit(storage, n_trials):
+    """What the process that is to be killed does."""
+    X, y = make_classification(40, 4, random_state=0)
+    _slow_search(n_trials, storage=storage).fit(X, y)
+
+
+def _start(storage, n_trials=N_TRIALS):
+    # A fork has everything imported; it shares no connection with this process.
+    process = multiprocessing.get_context("fork").Process(
+        target=_fit, args=(storage, n_trials)
+    )
+    with warnings.catch_warnings():
+        # Threads that torch has started and that the child does not need.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        process.start()
+    return process
+
+
+def _kill_at_random(storage, n_kills, n_trials):
+    """Kill a search at random moments; what is there each time, and in the end."""
+    rng = np.random.default_rng(n_kills)
+    finished = {}
+    for _ in range(n_kills):
+        process = _start(storage, n_trials)
+        time.sleep(rng.uniform(0.0, 1.0))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        finished = _still_there(storage, finished)
+    assert len(finished) < n_trials  # the last was killed in its course
+    X, y = make_classification(40, 4, random_state=0)
+    search = _slow_search(n_trials, storage=storage).fit(X, y)
+    _still_there(storage, finished)
+    whole = make_search(n_trials=n_trials).fit(X, y)
+    assert_same_results(whole.cv_results_, search.cv_results_)
+    kept = [trial for trial in _trials(storage) if not is_lost(trial)]
+    assert len(kept) == n_trials
+    assert all(RESULT in trial.user_attrs for trial in kept)
+
+
+def _still_there(storage, finished):
+    """Finished trials by number; those of before are as they were."""
+    try:
+        trials = _trials(storage)
+    except KeyError:  # killed before there was a study
+        assert not finished
+        return {}
+    done = [trial for trial in trials if RESULT in trial.user_attrs]
+    now = {trial.number: trial.user_attrs[RESULT] for trial in done}
+    assert finished.items() <= now.items()
+    return now
+
+
+def _trials(storage):
+    opened = open_storage(storage)
+    try:
+        return optuna.load_study(study_name="s", storage=opened).trials
+    finally:
+        disconnect(opened)
+
+
+KILLS = pytest.mark.parametrize(
+    ("n_kills", "n_trials"),
+    [(3, 8), pytest.param(20, 30, marks=pytest.mark.slow)],
+)
+
+
+@linux_only
+@KILLS
+def test_killed_on_sqlite(tmp_path, n_kills, n_trials):
+    _kill_at_random(f"sqlite:///{tmp_path}/study.db", n_kills, n_trials)
+
+
+@linux_only
+@pytest.mark.slow  # Optuna waits half a minute for the lock of a dead process
+def test_killed_on_a_journal(tmp_path):
+    _kill_at_random(tmp_path / "study.log", 4, 12)
+
+
+# -- several processes -----------------------------------------------------------------
+
+
+@linux_only
+def test_two_processes_on_one_study(storage):
+    _assert_shared(storage)
+
+
+def _assert_shared(storage):
+    processes = [_start(storage) for _ in range(2)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    kept = [trial for trial in _trials(storage) if not is_lost(trial)]
+    assert len(kept) == N_TRIALS
+    assert all(RESULT in trial.user_attrs for trial in kept)
+    assert {t.user_attrs["owner"]["pid"] for t in kept} == {p.pid for p in processes}
+    gains = [trial.params["gain"] for trial in kept]
+    assert len(set(gains)) == N_TRIALS
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """URL of a database of a server of its own, on 127.0.0.1."""
+    pytest.importorskip("psycopg", reason="pip install 'skmedimg[postgres]'")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (found and str(found[-1]))
+    if not initdb:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    # The server refuses to run as root.
+    become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    folder = tempfile.mkdtemp(prefix="skmedimg-pg-")
+    if become:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(program, *args):
+        path = str(Path(initdb).resolve().with_name(program))
+        subprocess.run(
+            [*become, path, "-D", f"{folder}/data", *args],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+        )
+
+    try:
+        run("initdb", "-A", "trust", "-U", "tester")
+        options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
+        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
+        yield f"postgresql://tester@127.0.0.1:{port}"
+        run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres_storage(postgres):
+    """URL of an empty database."""
+    import psycopg
+
+    name = f"test_{time.time_ns()}"
+    with psycopg.connect(f"{postgres}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"{postgres}/{name}"
+
+
+@linux_only
+@KILLS
+def test_killed_on_postgres(postgres_storage, n_kills, n_trials):
+    _kill_at_random(postgres_storage, n_kills, n_trials)
+
+
+@linux_only
+def test_two_processes_on_postgres(postgres_storage):
+    _assert_shared(postgres_storage)
+
+
+def test_jobs_share_a_study_in_memory_too(table):
+    search = make_search(n_jobs=2).fit(*table)
+    gains = search.cv_results_["param_gain"]
+    assert len(set(gains)) == len(gains) == N_TRIALS
+    owners = {trial.user_attrs["owner"]["pid"] for trial in search.study_.trials}
+    assert os.getpid() not in owners
+
+
+# -- bad input -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({}, "param_distributions is empty"),
+        ({"C": []}, "empty list"),
+        ({"c": [1]}, "names 'c', which LogisticRegression does not have.*'C'"),
+        ({"C": "1"}, "is not a distribution"),
+        ("defaults", "must be 'default'"),
+        ("default", "no default space for LogisticRegression"),
+        (lambda trial: {}, "at least one parameter"),
+        (lambda trial: {"c": 1}, "Invalid parameter 'c'"),
+        (3, "is a int"),
+    ],
+)
+def test_spaces_that_do_not_fit(table, tmp_path, space, message):
+    search = OptunaSearchCV(
+        LogisticRegression(), space, storage=tmp_path / "study.log", study_name="s"
+    )
+    with pytest.raises((ValueError, TypeError), match=message):
+        search.fit(*table)
+    assert not (tmp_path / "study.log").exists()
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "sqlite:////no/such/folder/study.db",
+        "/no/such/folder/study.log",
+        "postgresql://user:secret@127.0.0.1:1/base",
+    ],
+)
+def test_a_storage_that_cannot_be_reached(table, storage):
+    if storage.startswith("postgres"):
+        pytest.importorskip("psycopg")
+    with pytest.raises(ConnectionError, match="storage=") as error:
+        make_search(storage=storage).fit(*table)
+    assert "secret" not in str(error.value)
+
+
+def test_a_storage_of_another_kind(table):
+    with pytest.raises(TypeError, match="storage=3 must be"):
+        make_search(storage=3).fit(*table)
+
+
+def _other_direction(storage):
+    return optuna.create_study(storage=open_storage(storage), study_name="s")
+
+
+def _of_something_else(storage):
+    study = optuna.create_study(
+        storage=open_storage(storage), study_name="s", direction="maximize"
+    )
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    return study
+
+
+@pytest.mark.parametrize("make", [_other_direction, _of_something_else])
+def test_a_study_that_is_no_search(table, tmp_path, make):
+    storage = tmp_path / "study.log"
+    before = make(storage).trials
+    with pytest.raises(ValueError, match="another study_name than 's'"):
+        make_search(storage=storage, study_name="s").fit(*table)
+    assert _trials(storage) == before
+
+
+def _by_function(trial):
+    return {"gain": trial.suggest_float("gain", 0, 0.2)}
+
+
+def test_a_study_of_another_search(table, tmp_path):
+    X, y = table
+    given = {"storage": tmp_path / "study.log", "study_name": "s", "n_trials": 1}
+    search = make_search(**given).fit(X, y)
+    before = search.study_.trials
+    for changed, what in [
+        ({"param_distributions": {"gain": [0.1]}}, "space"),
+        ({"param_distributions": _by_function}, "space"),
+        ({"estimator": Curve(max_epochs=8)}, "estimator"),
+        ({"scoring": "accuracy"}, "scoring"),
+        ({"cv": KFold(3)}, "data"),
+    ]:
+        other = make_search(**given).set_params(**changed)
+        with pytest.raises(ValueError, match=f"of another {what}"):
+            other.fit(X, y)
+    with pytest.raises(ValueError, match=r"of another data.*random_state"):
+        make_search(**given).fit(X + 1, y)
+    assert search.study_.trials == before
+    # Without a name, each has a study of its own.
+    make_search(**given | {"study_name": None}).fit(X + 1, y)
+
+
+def test_refit_that_names_no_score(table):
+    with pytest.raises(ValueError, match="refit must be set to a scorer key"):
+        make_search(scoring=["accuracy", "f1"], refit="auc").fit(*table)
+
+    def scorer(estimator, X, y):
+        return {"a": 1.0, "b": 0.5}
+
+    with pytest.raises(ValueError, match="by which of the scores"):
+        make_search(scoring=scorer, refit=True).fit(*table)
+
+
+def test_all_trials_pruned(table):
+    pruner = optuna.pruners.ThresholdPruner(lower=2)
+    with pytest.raises(ValueError, match="all 3 were pruned"):
+        make_search(pruner=pruner, n_trials=3).fit(*table)
+
+
+def test_no_time_for_a_trial(table):
+    with pytest.raises(ValueError, match="timeout"):
+        make_search(timeout=1e-9).fit(*table)
+
+
+def test_memory_of_one_process_is_not_shared(table):
+    storage = optuna.storages.InMemoryStorage()
+    assert make_search(storage=storage).fit(*table).study_._storage is storage
+    with pytest.raises(ValueError, match="n_jobs=2"):
+        make_search(storage=storage, n_jobs=2).fit(*table)
