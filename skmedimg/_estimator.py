@@ -274,9 +274,6 @@ class BaseImageEstimator(ImageInference):
             device,
             narrow_on_cpu=isinstance(module, Network) and not spec.tabular,
         )
-        lr = self.lr
-        if lr == "auto":
-            lr = _LEARNING_RATES.get(str(self.optimizer), 1e-3)
         net = ImageNet(
             channels_last_filters(module, spec.spatial_dims).to(device),
             criterion=self._make_criterion(),
@@ -287,7 +284,7 @@ class BaseImageEstimator(ImageInference):
                 weight_decay=self.weight_decay,
                 **self._let_features_learn(module),
             ),
-            lr=float(lr),
+            lr=self._learning_rate(),
             batch_size=batch_size,
             augment=make_augment(self.augmentation, spec, self.device_),
             l1=self.l1,
@@ -304,6 +301,11 @@ class BaseImageEstimator(ImageInference):
         if before is not None:
             _hand_over(before, net)
         return net
+
+    def _learning_rate(self) -> float:
+        if self.lr == "auto":
+            return _LEARNING_RATES.get(str(self.optimizer), 1e-3)
+        return float(self.lr)
 
     def _check_same_network(self) -> None:
         if self._architecture != shown(self.architecture):

@@ -8,6 +8,7 @@ from lookup import frozen, make_patients
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
@@ -351,5 +352,8 @@ def test_more_than_two_classes_are_an_error():
 
 def test_too_few_positive_cases_are_an_error():
     X, y = make_points(100)
+    clf = SensitivityThresholdClassifier(LogisticRegression(), random_state=0)
     with pytest.raises(ValueError, match="positive cases"):
-        SensitivityThresholdClassifier(LogisticRegression(), random_state=0).fit(X, y)
+        clf.fit(X, y)
+    with pytest.raises(NotFittedError):
+        clf.predict(X)

@@ -89,6 +89,7 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             those that the estimator was fitted on, or `cv` splits a patient or holds
             an image out more than once.
         """
+        self._is_fitted = False
         X, y = indexable(on_disk_as_sequence(X), y)
         y = _check_y(y, estimator=self)
         check_classification_targets(y)
@@ -98,7 +99,11 @@ class HeldOutClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.classes_ = parts[0].estimator.classes_
         self._decide(X, y, patients, parts)
         adopt_features(self, parts[0].estimator)
+        self._is_fitted = True
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return getattr(self, "_is_fitted", False)
 
     def _decide(
         self, X: Any, y: np.ndarray, patients: np.ndarray | None, parts: list[Part]
