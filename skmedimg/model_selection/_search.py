@@ -146,7 +146,8 @@ class OptunaSearchCV(BaseSearchCV):
 
     Several machines share a study where each runs the same script, with the URL of one
     database as `storage`; ``optuna-dashboard URL`` shows it meanwhile. Trials that
-    still run elsewhere are not waited for: call once more to take them in.
+    still run elsewhere are not waited for: call once more to take them in. A pickled
+    search holds the URL as it was given: keep passwords out of it (PGPASSFILE).
 
     All folds of a trial are in training at once: memory holds as many copies of the
     training images, unless they are an `skmedimg.io.ImageSequence`.
