@@ -21,7 +21,7 @@ import pytest
 # Importing it draws once from Python's global generator, which a fixture watches.
 import sklearn.model_selection  # noqa: F401
 
-# Helpers that several test modules share: fuzz_files, search_toys, series_files.
+# Helpers that several test modules share: evaluation_studies, fuzz_files and others.
 sys.path.append(str(Path(__file__).parent))
 
 DATA = Path(
