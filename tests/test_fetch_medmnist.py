@@ -64,11 +64,13 @@ class Handler(BaseHTTPRequestHandler):
     def send(self, body):
         for at in range(0, len(body), 1 << 14):
             time.sleep(self.server.pause)
+            part = body[at : at + (1 << 14)]
+            # Counted first: who has read the last part may look before we go on.
+            self.server.sent += len(part)
             try:
-                self.wfile.write(body[at : at + (1 << 14)])
+                self.wfile.write(part)
             except (ConnectionError, TimeoutError):
                 return
-            self.server.sent += len(body[at : at + (1 << 14)])
 
     def log_message(self, *args):
         pass
