@@ -60,9 +60,9 @@ class DeepEnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     and resampling them would cost each member a third of the images.
 
     An ensemble does not always beat one network with as many augmented predictions,
-    which cost the same: with five each, on PneumoniaMNIST, its log loss was .137 to
-    .112 on held-out images of the training set, and .210 to .274 on the official test
-    set, of another distribution (``benchmarks/bench_uncertainty.py``).
+    which cost the same: with five each, on PneumoniaMNIST, its log loss was .116 to
+    .114 on held-out images of the training set, a tie, and .238 to .324 on the official
+    test set, of another distribution (``benchmarks/bench_uncertainty.py``).
 
     X is passed on as it is: members read the same array, memory map or
     `skmedimg.io.ImageSequence`, also with `n_jobs`. On a GPU each member that is being

@@ -69,8 +69,9 @@ class EmbeddingOutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     A network sees what separates its classes, and does not report what it has learnt to
     ignore: compare with `PixelStatistics`. On PneumoniaMNIST these found more of the
-    inverted (100 to 74 %), turned by 90° (99 to 44 %) and noisy radiographs (46 to
-    29 %), and neither found cropped ones (``benchmarks/bench_uncertainty.py``).
+    inverted (100 to 66 %) and turned radiographs (99 to 46 % by 90°), the network more
+    of the noisy ones (53 to 46 %), and neither found cropped ones
+    (``benchmarks/bench_uncertainty.py``).
 
     References
     ----------

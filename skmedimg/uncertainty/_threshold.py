@@ -64,7 +64,7 @@ class SensitivityThresholdClassifier(OneEstimator, HeldOutClassifier):
     groups approximately, see `threshold_at_sensitivity`). It holds for patients like
     those of fit. On others nothing is promised: thresholds
     drawn on PneumoniaMNIST's training set found enough of the pneumonias of its
-    official test set as well, but their specificity fell from .95 to .69
+    official test set as well, but their specificity fell from .96 to .70
     (``benchmarks/bench_uncertainty.py``).
 
     Examples
