@@ -299,7 +299,8 @@ class BaseImageEstimator(ImageInference):
         )
         net.initialize()
         if before is not None:
-            _hand_over(before, net)
+            # Only `partial_fit` goes on in the same course; it knows no patience.
+            _hand_over(before, net, moments="patience" not in course)
         return net
 
     def _learning_rate(self) -> float:
@@ -535,10 +536,10 @@ def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
     return torch.zeros(n, spec.channels, *spec.size)
 
 
-def _hand_over(before: ImageNet, net: ImageNet) -> None:
-    """History of a fitted net, and what its optimizer has gathered if it was kept."""
+def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
+    """History of a fitted net, and what its optimizer has gathered."""
     net.history.extend(copy.deepcopy(list(before.history)))
-    if type(net.optimizer_) is not type(before.optimizer_):
+    if not moments or type(net.optimizer_) is not type(before.optimizer_):
         return
     # A copy: torch would train on the fitted net's own moments, and an interrupted call
     # would leave them half-way.

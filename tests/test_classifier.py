@@ -1,5 +1,7 @@
 """Going on from weights: partial_fit, warm_start, weights=; and the embedding."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +137,16 @@ def test_partial_fit_after_fit_goes_on(tiny, images):
     assert torch.equal(callback.seen[1], fitted)
     assert not torch.equal(parameters_of(clf), fitted)
     assert (clf.n_iter_, clf.image_spec_) == (3, spec)
+
+
+def test_fit_after_partial_fit_starts_its_own_moments(tiny, images):
+    X, y = images
+    kept = tiny(warm_start=True).partial_fit(X, y, classes=[0, 1])
+    cleared = copy.deepcopy(kept)
+    cleared.net_.optimizer_.state.clear()
+    for clf in (kept, cleared):
+        clf.fit(X, y)
+    np.testing.assert_array_equal(kept.predict_proba(X), cleared.predict_proba(X))
 
 
 def test_partial_fit_of_indicators(tiny, images):
