@@ -1,8 +1,8 @@
 """CLAIM 2024 and TRIPOD+AI: what the report answers, and what its authors must.
 
 The items are paraphrased, and neither their numbers nor their wording has been compared
-with the papers yet. An answer states what the report knows; what it does not know is left
-to the author, never filled in.
+with the papers yet. An answer states what the report knows; what it does not know is
+left to the author, never filled in.
 
 - A. S. Tejani et al., "Checklist for Artificial Intelligence in Medical Imaging
   (CLAIM): 2024 update", Radiology: Artificial Intelligence 6(4):e240300, 2024.
