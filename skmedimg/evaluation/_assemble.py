@@ -112,8 +112,8 @@ def _checklists(facts: Facts) -> Section:
         for name, items in (("CLAIM 2024", CLAIM), ("TRIPOD+AI", TRIPOD_AI))
     ]
     sentences = [
-        "Items are paraphrased, and their numbers not checked against the published "
-        "checklists: submit those. What this report cannot know is left to the authors."
+        "Numbers are the published ones, items are paraphrased: submit the published "
+        "forms. What this report cannot know is left to the authors."
     ]
     return Section("Reporting checklists", sentences, tables)
 
