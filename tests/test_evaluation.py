@@ -1,6 +1,7 @@
 """The evaluation report: its figures, what it refuses, its documents."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -512,6 +513,28 @@ def test_latex_rows_begin_with_no_argument(predictions, name):
     text = report_of(predictions, compare_with={name: score**2}).to_latex()
     assert rf"{{}}{name} & " in text
     assert not re.search(r"^[\[*]", text, flags=re.MULTILINE)
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None,
+    reason="pdflatex is not installed (texlive-latex-base, texlive-latex-recommended)",
+)
+def test_latex_compiles_whatever_the_names(predictions, tmp_path):
+    site = np.where(predictions["lesion"] % 2, "*≤ 50 % – ±3 µm", '[a|b] > 5 °C, "é"')
+    tables = report_of(
+        predictions,
+        class_names={0: "be#nign~^\\{}$", 1: "malignant_50% & more −"},
+        subgroups={"site_no & %": site},
+        compare_with={"rival_1 & co": predictions["score"] ** 2},
+        excluded={"un_readable, 5 %": 3},
+    ).to_latex()
+    preamble = r"\documentclass{article}\usepackage{booktabs,longtable,tabularx}"
+    text = rf"{preamble}\begin{{document}}{tables}\end{{document}}"
+    (tmp_path / "report.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_latex_escapes_and_balances(predictions, tmp_path):
