@@ -327,6 +327,27 @@ def test_report_is_the_same_twice(predictions):
         ),
         ({"compare_with": {"Prevalence": np.full(40, 0.5)}}, "another name"),
         ({"baseline": (np.ones((4, 2)), [0, 1, 0, 1])}, "pass those evaluated as X="),
+        ({"y": np.arange(40) % 3, "classes": [0, 1]}, "y holds 2, and the classes"),
+        (
+            {"y": 2 * np.eye(2)[[0, 1] * 20], "estimator_or_proba": np.ones((40, 2))},
+            "y holds 2: a column of y",
+        ),
+        (
+            {
+                "y": np.column_stack([[0, 1] * 20, np.full(40, np.nan)]),
+                "estimator_or_proba": np.ones((40, 2)),
+                "classes": ["mass", "effusion"],
+            },
+            "'effusion' is present in 0 images and absent in 0",
+        ),
+        ({"unit": np.arange(40) // 2, "label": "any"}, "all 20 units are of one class"),
+        (
+            {
+                "target_sensitivity": 0.9,
+                "threshold_from": ([0, 1] * 5, np.linspace(0, 1, 10)),
+            },
+            "threshold_from= and .* gave no threshold: the labels hold the worth of 5",
+        ),
         ({"threshold": 5}, "threshold"),
         ({"level": 95}, "level"),
     ],
@@ -334,8 +355,10 @@ def test_report_is_the_same_twice(predictions):
 def test_errors_say_what_was_seen(params, match):
     rng = np.random.default_rng(0)
     params = {"estimator_or_proba": rng.random(40), "y": np.arange(40) % 2} | params
-    with pytest.raises((ValueError, TypeError), match=match):
+    with pytest.raises((ValueError, TypeError), match=match) as raised:
         evaluate(**params)
+    # Names of arguments that evaluate does not have.
+    assert not re.search("y_true|y_score|y_prob", str(raised.value))
 
 
 def test_estimators_that_cannot_be_evaluated():
