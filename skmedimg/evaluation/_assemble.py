@@ -26,6 +26,7 @@ from skmedimg.evaluation._several import (
     accuracy_by_subgroup,
     confusion_of_classes,
     discrimination_of_each,
+    labels_by_subgroup,
 )
 from skmedimg.evaluation._study import Study
 
@@ -96,6 +97,8 @@ def _several(study: Study) -> Iterator[Section]:
     cases, settings = study.cases, study.settings
     yield discrimination_of_each(cases, settings, study.threshold.value, study.rivals)
     if cases.kind == "multilabel":
+        if cases.subgroups is not None:
+            yield labels_by_subgroup(cases, study.threshold.value, settings)
         return
     yield confusion_of_classes(cases, settings)
     if cases.subgroups is not None:

@@ -146,8 +146,6 @@ def _performance(facts: Facts) -> str:
 
 def _subgroup_performance(facts: Facts) -> str:
     where = "See Discrimination"
-    if facts.kind == "multilabel" and facts.subgroups:
-        return f"{where}; {AUTHOR} by subgroup, of one label at a time"
     if not facts.subgroups:
         return f"{where}; no subgroups were given"
     return f"{where}; subgroups by {', '.join(facts.subgroups)}"
