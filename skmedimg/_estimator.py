@@ -29,9 +29,6 @@ from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
 from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
-from skmedimg._modules import (
-    channels_last_filters,
-)
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
@@ -39,9 +36,7 @@ from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
-from skmedimg.images import (
-    ImageSpec,
-)
+from skmedimg.images import ImageSpec
 
 _LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
 
@@ -275,7 +270,7 @@ class BaseImageEstimator(ImageInference):
             narrow_on_cpu=isinstance(module, Network) and not spec.tabular,
         )
         net = ImageNet(
-            channels_last_filters(module, spec.spatial_dims).to(device),
+            module.to(device),
             criterion=self._make_criterion(),
             n_outputs=self._n_outputs,
             optimizer=partial(

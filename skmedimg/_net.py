@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from skmedimg._checks import check_device
 from skmedimg._feed import Feed
-from skmedimg._modules import trains_channels_last
+from skmedimg._modules import lay_out_filters, trains_channels_last
 from skmedimg._random import drawing_from, undisturbed
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
@@ -232,9 +232,12 @@ class ImageNet(NeuralNetClassifier):
         return []
 
     def initialize_module(self) -> "ImageNet":
-        """Take the module as it is: the estimator has built it."""
+        """Take the module that the estimator has built, in the fastest order."""
         self.module_ = self.module
-        self.channels_last_ = trains_channels_last(self.module)
+        self.channels_last_ = trains_channels_last(
+            self.module, torch.device(self.device), self.precision
+        )
+        lay_out_filters(self.module, channels_last=self.channels_last_)
         return self
 
     def initialize_criterion(self) -> "ImageNet":

@@ -24,10 +24,24 @@ def variance_within(y, score, **params):
     """Return the variance that the plain interval was built from."""
     auc, low, high = roc_auc_ci(y, score, transform=None, **params)
     assert 0 < low < auc < high < 1
-    cluster = params.get("groups", np.arange(len(y)))
-    sizes = [np.unique(cluster[y == label], return_counts=True)[1] for label in set(y)]
-    smaller = min(m.sum() ** 2 / (m @ m) for m in sizes)
-    return ((high - low) / 2 / t.ppf(0.975, smaller - 1)) ** 2
+    labels = y == max(set(y.tolist()))
+    if "groups" not in params:
+        df = min(labels.sum(), (~labels).sum()) - 1
+    else:
+        df = direct_df(labels.astype(int), score, params["groups"])
+    return ((high - low) / 2 / t.ppf(0.975, df)) ** 2
+
+
+def direct_df(y, score, patient):
+    v10, v01 = direct_components(y, score)
+    errors = []
+    for i in np.unique(patient):
+        of_pos = np.sum(v10[patient[y == 1] == i] - v10.mean()) / len(v10)
+        of_neg = np.sum(v01[patient[y == 0] == i] - v01.mean()) / len(v01)
+        errors.append(of_pos + of_neg)
+    e = np.array(errors)
+    fewest = min(len(np.unique(patient[y == k])) for k in (0, 1))
+    return min(fewest - 1, max(2 * np.sum(e**2) ** 2 / np.sum(e**4) - 1, 3))
 
 
 def direct_components(y, score):

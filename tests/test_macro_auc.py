@@ -67,7 +67,9 @@ def test_repeated_images_of_a_patient_tell_nothing_new():
     y, score, patient = make_classes()
     plain = macro_auc_ci(y, score)
     y, score, patient = (np.repeat(x, 3, axis=0) for x in (y, score, patient))
-    np.testing.assert_allclose(macro_auc_ci(y, score, groups=patient), plain)
+    # But for the degrees of freedom, which clusters have from their errors.
+    got = macro_auc_ci(y, score, groups=patient)
+    np.testing.assert_allclose(got, plain, rtol=1e-3)
 
 
 def test_unknown_labels_are_left_out():

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from skmedimg import CNNImageClassifier
 from skmedimg._feed import to_tensor
+from skmedimg._modules import trains_channels_last
 from skmedimg._net import ClassificationLoss
 from skmedimg._random import drawing_from
 from skmedimg.architectures import ResNet, SimpleCNN
@@ -214,6 +215,26 @@ def test_batch_is_halved_where_memory_is_short(tiny, method):
     small = tiny(architecture=Hungry(99), batch_size=4)
     expected = getattr(small, method)(*args).predict_proba(X)
     np.testing.assert_allclose(proba, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("threads", "dims", "precision", "width", "last"),
+    [
+        (1, 2, torch.float32, 8, True),
+        (2, 2, torch.float32, 8, False),
+        (2, 2, torch.float32, 16, True),
+        (2, 3, torch.float32, 8, True),
+        (2, 3, torch.bfloat16, 8, False),
+    ],
+)
+def test_threads_and_channels_decide_on_the_layout(
+    monkeypatch, threads, dims, precision, width, last
+):
+    with drawing_from(torch.Generator()):
+        net = ResNet(width=width).build(1, 1, dims, (28,) * dims)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: threads)
+        assert trains_channels_last(net, torch.device("cpu"), precision) is last
 
 
 def test_narrow_strided_networks_train_in_the_plain_layout(images):

@@ -333,7 +333,7 @@ def _cv_auc(
     by_cluster = np.bincount(cluster, influence)
     n = len(by_cluster)
     variance = n / (n - 1) * np.sum(by_cluster**2)
-    df = degrees_of_freedom(positive, cluster)
+    df = degrees_of_freedom(by_cluster, positive, cluster)
     if df <= 0 or variance < NO_VARIANCE:
         return without_variance(auc, positive, cluster, level), np.array(areas)
     return logit_interval(auc, float(np.sqrt(variance)), df, level), np.array(areas)

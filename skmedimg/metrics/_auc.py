@@ -17,6 +17,8 @@ from skmedimg.metrics._checks import (
 # Below it a variance is rounding error: the smallest real one, a single discordant pair
 # among 10^6 cases of each class, is 1e-24.
 NO_VARIANCE = 1e-28
+# With fewer degrees of freedom intervals grow, and hardly cover more.
+_LEAST_DF = 3
 
 
 @validate_params(
@@ -84,9 +86,13 @@ def roc_auc_ci(
     Xu [2]_; with `groups` that of Obuchowski [3]_, which for clusters of one case is
     the same. The interval takes Student's t at min(number of positive, number of
     negative cases) - 1 degrees of freedom, since the smaller class decides how well the
-    variance is known. With `groups` these are effective numbers of clusters that hold
-    the class, (Σ m)² / Σ m² where a cluster holds m of its cases [5]_: a few patients
-    with most images tell less about the variance than as many equal ones.
+    variance is known; with `groups` it is the number of clusters that hold a class.
+    Where a few of them make up the variance it is known less well than that: the
+    degrees are then ``2 (Σ e²)² / Σ e⁴ - 1``, where e is what a cluster adds to the
+    error of the area, or 3 if that is more. These are Satterthwaite's, with a variance
+    of Σ e² that is estimated from the e themselves, as Pan and Wall do [5]_. Where one
+    cluster has most cases of a class, so that (Σ m)² / Σ m² of its clusters of m cases
+    is below 2, they are one less than that.
 
     Two cases leave this variance zero or undefined: scores that separate the classes
     perfectly (or are constant), and a class of a single case. There method 5 of
@@ -117,9 +123,9 @@ def roc_auc_ci(
     .. [4] R. G. Newcombe, "Confidence intervals for an effect size measure based on the
        Mann-Whitney statistic. Part 2: asymptotic methods and evaluation", Statistics in
        Medicine 25:559-573, 2006.
-    .. [5] A. V. Carter, K. T. Schnepel, D. G. Steigerwald, "Asymptotic behavior of a t
-       test robust to cluster heterogeneity", Review of Economics and Statistics
-       99:698-709, 2017.
+    .. [5] W. Pan, M. M. Wall, "Small-sample adjustments in using the sandwich variance
+       estimator in generalized estimating equations", Statistics in Medicine
+       21:1429-1441, 2002.
 
     Examples
     --------
@@ -156,10 +162,7 @@ def auc_interval(
     """Return the area with its interval, from what `check_binary` gives."""
     components = delong_components(positive, score)
     auc = float(components[positive].mean())
-    df = degrees_of_freedom(positive, cluster)
-    variance = 0.0
-    if df > 0:
-        variance = auc_variance(positive, components, cluster)
+    variance, df = auc_variance(positive, components, cluster)
     if variance < NO_VARIANCE:
         return without_variance(auc, positive, cluster, level)
     error = float(np.sqrt(variance))
@@ -190,10 +193,27 @@ def without_variance(
     return Estimate(auc, low, high)
 
 
-def degrees_of_freedom(positive: np.ndarray, cluster: np.ndarray) -> float:
-    """Return how many are behind the variance of an area: of the smaller class."""
+def degrees_of_freedom(
+    errors: np.ndarray, positive: np.ndarray, cluster: np.ndarray
+) -> float:
+    """Return how well a variance is known that sums squared errors of clusters.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (n_clusters,)
+        What each cluster adds to the error of an area; sums to 0.
+    positive, cluster : ndarray of shape (n,)
+        Class and cluster of each case; see `auc_variance`.
+    """
     sides = (positive, ~positive)
-    return min(effective_clusters(cluster[side]) for side in sides) - 1
+    fewest = min(count_clusters(cluster[side]) for side in sides)
+    effective = min(effective_clusters(cluster[side]) for side in sides)
+    if effective < 2:  # one has most cases, and its errors sum to almost nothing
+        return effective - 1
+    second, fourth = np.sum(errors**2), np.sum(errors**4)
+    if len(errors) == len(positive) or fourth == 0:
+        return fewest - 1
+    return float(min(fewest - 1, max(2 * second**2 / fourth - 1, _LEAST_DF)))
 
 
 def delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -227,10 +247,11 @@ def delong_components(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 def auc_variance(
     positive: np.ndarray, components: np.ndarray, cluster: np.ndarray
-) -> float:
+) -> tuple[float, float]:
     """Return the variance of an area, or of a difference of areas on the same cases.
 
-    Obuchowski 1997; where every case is a cluster of its own, DeLong 1988.
+    Obuchowski 1997; where every case is a cluster of its own, DeLong 1988. With its
+    degrees of freedom; both are 0 where one cluster alone holds a class.
 
     Parameters
     ----------
@@ -239,19 +260,25 @@ def auc_variance(
     components : ndarray of shape (n,)
         Structural components, or their differences.
     cluster : ndarray of int, shape (n,)
-        Cluster of each case, counted from 0. At least two hold either class.
+        Cluster of each case, counted from 0.
     """
-    n_clusters = cluster.max() + 1
-    of_pos, of_neg = cluster_errors(positive, components, cluster, n_clusters)
+    of_pos, of_neg = cluster_errors(positive, components, cluster)
+    df = degrees_of_freedom(of_pos + of_neg, positive, cluster)
+    if df == 0:
+        return 0.0, 0.0
+    n_clusters = len(of_pos)
     variance = 2 * n_clusters / (n_clusters - 1) * of_pos @ of_neg
     for side, errors in ((positive, of_pos), (~positive, of_neg)):
         n = count_clusters(cluster[side])
         variance += n / (n - 1) * errors @ errors
-    return float(variance)
+    return float(variance), df
 
 
 def cluster_errors(
-    positive: np.ndarray, components: np.ndarray, cluster: np.ndarray, n_clusters: int
+    positive: np.ndarray,
+    components: np.ndarray,
+    cluster: np.ndarray,
+    n_clusters: int | None = None,
 ) -> list[np.ndarray]:
     """Return what each cluster's positive, and negative, cases add to an area's error.
 
@@ -260,6 +287,8 @@ def cluster_errors(
     list of two ndarray of shape (n_clusters,)
         Each sums to 0.
     """
+    if n_clusters is None:
+        n_clusters = cluster.max() + 1
     errors = []
     for side in (positive, ~positive):
         own = components[side]

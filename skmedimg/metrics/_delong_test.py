@@ -12,7 +12,6 @@ from skmedimg.metrics._auc import (
     auc_interval,
     auc_variance,
     cluster_errors,
-    degrees_of_freedom,
     delong_components,
 )
 from skmedimg.metrics._checks import (
@@ -166,13 +165,10 @@ def delong_test(
 def _compare_paired(a: _Cases, b: _Cases, level: float) -> Comparison:
     if (rankdata(a.score) == rankdata(b.score)).all():
         return Comparison(0.0, 0.0, 0.0, 0.0, 1.0)
-    df = degrees_of_freedom(a.positive, a.cluster)
     # The difference of two areas is the area of the components' difference.
     components = delong_components(a.positive, a.score)
     components = components - delong_components(b.positive, b.score)
-    variance = 0.0
-    if df > 0:
-        variance = auc_variance(a.positive, components, a.cluster)
+    variance, df = auc_variance(a.positive, components, a.cluster)
     if variance < NO_VARIANCE:
         return _compare_bounds(a, b, level)
     return _test(float(components[a.positive].mean()), variance, df, level)
@@ -182,14 +178,12 @@ def _compare_unpaired(
     a: _Cases, b: _Cases, shared: np.ndarray | None, level: float
 ) -> Comparison:
     """Compare areas on other cases, `shared` clusters counted over both samples."""
-    dfs = [degrees_of_freedom(cases.positive, cases.cluster) for cases in (a, b)]
-    if min(dfs) == 0:
-        return _compare_bounds(a, b, level)
     components = [delong_components(cases.positive, cases.score) for cases in (a, b)]
-    variances = [
+    pairs = [
         auc_variance(cases.positive, own, cases.cluster)
         for cases, own in zip((a, b), components, strict=True)
     ]
+    variances, dfs = zip(*pairs, strict=True)
     if min(variances) < NO_VARIANCE:
         return _compare_bounds(a, b, level)
     independent = variance = sum(variances)

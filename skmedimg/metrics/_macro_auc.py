@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval, Real, validate_params
 from skmedimg.metrics._auc import (
     NO_VARIANCE,
     auc_interval,
-    degrees_of_freedom,
+    auc_variance,
     delong_components,
     logit_interval,
 )
@@ -198,7 +198,7 @@ def _area(
     components = delong_components(positive, score[known])
     value = float(components[positive].mean())
     errors = np.zeros(len(truth))
-    df = degrees_of_freedom(positive, own)
+    _, df = auc_variance(positive, components, own)
     if df > 0:
         for side in (positive, ~positive):
             at, n_clusters = known[side], count_clusters(own[side])
