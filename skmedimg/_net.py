@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from skmedimg._checks import check_device
 from skmedimg._feed import Feed
 from skmedimg._modules import lay_out_filters, trains_channels_last
-from skmedimg._random import drawing_from
+from skmedimg._random import drawing_from, undisturbed
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
@@ -394,7 +395,8 @@ class ImageNet(NeuralNetClassifier):
         y_pred = self.infer(x)
         loss = self._weighted_loss(y_pred, y, w, mix)
         penalised = loss + self.l1 * self._absolute_weights() if self.l1 else loss
-        penalised.backward()
+        with nullcontext() if isinstance(self.module_, Network) else undisturbed():
+            penalised.backward()
         if self._listens("on_grad_computed"):
             self.notify(
                 "on_grad_computed",
@@ -421,8 +423,9 @@ class ImageNet(NeuralNetClassifier):
             x = torch.empty(x.shape, device=x.device).copy_(x)
         module = self.module_
         with autocast(x.device, self._precision_now()):
-            if isinstance(module, Network) or not module.training:
+            if isinstance(module, Network):
                 return module(x)
+            # In evaluation too: some networks draw there, against the convention.
             with drawing_from(self.generator_):
                 return module(x)
 

@@ -43,6 +43,16 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let code set torch's global generators itself while no stand-in is there.
+
+    Gradient checkpointing does so in the backward pass, to draw the same dropout again.
+    """
+    with _GLOBAL_GENERATOR:
+        yield
+
+
+@contextmanager
 def _stand_in(standard: torch.Generator, generator: torch.Generator) -> Iterator[None]:
     before = standard.get_state()
     standard.set_state(generator.get_state())

@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from skmedimg.architectures import ResNet
 from skmedimg.augmentation import Augmentation
@@ -240,6 +241,43 @@ def test_equal_seeds_give_equal_ensembles_also_in_threads(tiny, images):
     other = clf.set_params(random_state=4).fit(X, y).predict_proba(X)
     assert not np.array_equal(other, proba)
     assert tiny().random_state == 0
+
+
+class NoisyForeign(Foreign):
+    """Draws in evaluation too."""
+
+    def forward(self, x):
+        return super().forward(x + 0.1 * torch.randn_like(x))
+
+
+class CheckpointedForeign(Foreign):
+    """Drops out twice, the second time in the backward pass: the same, it must be."""
+
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        return self.last(
+            checkpoint(self.features, x.requires_grad_(), use_reentrant=False)
+        )
+
+
+@pytest.mark.parametrize("network", [Foreign, NoisyForeign, CheckpointedForeign])
+def test_equal_seeds_give_equal_ensembles_of_foreign_networks(network, tiny, images):
+    X, y = images
+    course = {"max_epochs": 6, "batch_size": 4, "early_stopping": True}
+    member = tiny(architecture=network, **course)
+    clf = DeepEnsembleClassifier(member, n_members=2, random_state=3)
+
+    def weights():
+        fitted = clf.fit(X, y).estimators_
+        return [p.detach() for one in fitted for p in one.module_.parameters()]
+
+    # Threads that take each other's draws do so by chance: three times, then.
+    alone = weights()
+    clf.set_params(n_jobs=2)
+    for _ in range(3):
+        for one, other in zip(weights(), alone, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 class Remembers(GaussianNB):

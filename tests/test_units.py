@@ -92,10 +92,37 @@ def test_mixed_labels_are_resolved_only_when_asked():
     names = np.array(["benign", "malignant"])[y]
     consensus = aggregate_by_unit(names, p, unit, label="consensus")
     assert list(consensus.y) == ["benign", "malignant", "benign"]
+    grades = np.array(["none", "mild", "severe"])[[0, 1, 2, 0, 0, 0]]
     with pytest.raises(ValueError, match=r"no numbers.*y == positive_label"):
-        aggregate_by_unit(names, p, unit, label="any")
+        aggregate_by_unit(grades, p, unit, label="any")
+    greatest = aggregate_by_unit([0, 1, 2, 3, 3, 0], p, unit, label="any")
+    assert list(greatest.y) == [2, 3, 0]
     with pytest.raises(ValueError, match=r"1 units have no most frequent.*'b'"):
         aggregate_by_unit([0, 1, 0], p[:3], ["a", "b", "b"], label="consensus")
+
+
+def test_any_makes_the_positive_label_win_whichever_it_is():
+    y, unit = np.array([0, 1, 0, 1, 1, 0]), ["a", "a", "a", "b", "b", "c"]
+    p = np.linspace(0, 1, 6)
+
+    def joined(y, pos_label=None):
+        return list(aggregate_by_unit(y, p, unit, label="any", pos_label=pos_label).y)
+
+    assert joined(y) == joined(y, 1) == [1, 1, 0]
+    assert joined(y, 0) == [0, 1, 0]
+    # With the labels flipped, and the positive one with them, so is the result.
+    assert joined(1 - y, 0) == [0, 0, 1]
+    names = np.array(["malignant", "benign"])
+    assert joined(names[y], "malignant") == ["malignant", "benign", "malignant"]
+    assert joined(names[y], "benign") == ["benign", "benign", "malignant"]
+    assert joined(0 * y) == [0, 0, 0]
+    for two in names[y], y + 1:
+        with pytest.raises(ValueError, match="pass it as pos_label"):
+            joined(two)
+    with pytest.raises(ValueError, match="pos_label=3 is not a label of y"):
+        joined(y, 3)
+    with pytest.raises(ValueError, match="of y are of 3 classes"):
+        joined([0, 1, 2, 1, 1, 0], 1)
 
 
 def test_groups_follow_their_units():

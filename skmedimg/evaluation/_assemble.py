@@ -26,6 +26,7 @@ from skmedimg.evaluation._several import (
     accuracy_by_subgroup,
     confusion_of_classes,
     discrimination_of_each,
+    labels_by_subgroup,
 )
 from skmedimg.evaluation._study import Study
 
@@ -96,6 +97,8 @@ def _several(study: Study) -> Iterator[Section]:
     cases, settings = study.cases, study.settings
     yield discrimination_of_each(cases, settings, study.threshold.value, study.rivals)
     if cases.kind == "multilabel":
+        if cases.subgroups is not None:
+            yield labels_by_subgroup(cases, study.threshold.value, settings)
         return
     yield confusion_of_classes(cases, settings)
     if cases.subgroups is not None:
@@ -112,8 +115,8 @@ def _checklists(facts: Facts) -> Section:
         for name, items in (("CLAIM 2024", CLAIM), ("TRIPOD+AI", TRIPOD_AI))
     ]
     sentences = [
-        "Items are paraphrased, and their numbers not checked against the published "
-        "checklists: submit those. What this report cannot know is left to the authors."
+        "Numbers are the published ones, items are paraphrased: submit the published "
+        "forms. What this report cannot know is left to the authors."
     ]
     return Section("Reporting checklists", sentences, tables)
 

@@ -175,8 +175,16 @@ class CaseReader:
                     "0 and 1, of which 1 is positive: leave it out."
                 )
             names = range(self.y.shape[1]) if self._classes is None else self._classes
+            _check_indicators(self.y, tuple(names))
             return tuple(names)
         found = encode(self.y, "y")[1]
+        strange = set(found) - set(self._classes or found)
+        if strange:
+            raise ValueError(
+                f"y holds {min(strange, key=str)!r}, and the classes are "
+                f"{', '.join(map(repr, self._classes or ()))}: leave these images out, "
+                "or evaluate a model that knows the class."
+            )
         if self.kind == "multiclass":
             if pos_label is not None:
                 raise ValueError(
@@ -260,6 +268,12 @@ class CaseReader:
             first = np.unique(case, return_index=True)[1]
             table = table.iloc[first].reset_index(drop=True)
         joined = units.y.astype(bool) if self.kind == "binary" else units.y
+        if len(np.unique(joined)) == 1:
+            raise ValueError(
+                f"with label={self._label!r} all {len(joined)} units are of one class, "
+                "and have no area under the ROC curve: evaluate units of two classes "
+                "or more, or another label=."
+            )
         head = (self.kind, self.labels, self.class_names)
         return Cases(
             *head, joined, units.proba, units.unit, units.groups, units.n_images,
@@ -437,6 +451,23 @@ def _as_labels(y: Any) -> np.ndarray:
             f"y has shape {y.shape}: give a label a case, or a row of 0 and 1."
         )
     return y.astype(float) if y.ndim == 2 else y
+
+
+def _check_indicators(y: np.ndarray, names: tuple) -> None:
+    strange = y[~np.isnan(y) & (y != 0) & (y != 1)]
+    if len(strange):
+        raise ValueError(
+            f"y holds {strange[0]:g}: a column of y is 1 where its label is present, 0 "
+            "where it is not, NaN where nobody knows."
+        )
+    for name, column in zip(names, y.T, strict=False):
+        n_present, n_absent = int((column == 1).sum()), int((column == 0).sum())
+        if not (n_present and n_absent):
+            raise ValueError(
+                f"the label {name!r} is present in {n_present} images and absent in "
+                f"{n_absent}, and has no area under the ROC curve: evaluate without "
+                "its column."
+            )
 
 
 def _per_case(name: str, values: Any, what: str, n: int) -> np.ndarray | None:

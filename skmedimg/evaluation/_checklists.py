@@ -1,8 +1,10 @@
 """CLAIM 2024 and TRIPOD+AI: what the report answers, and what its authors must.
 
-The items are paraphrased, and neither their numbers nor their wording has been compared
-with the papers yet. An answer states what the report knows; what it does not know is
-left to the author, never filled in.
+The items are paraphrased. Their numbers, order and topics were compared with the items
+of CLAIM 2024 in RSNA's repository (https://github.com/RSNA/CLAIM), and with
+transcriptions of table 2 of TRIPOD+AI; with the articles as printed they were not. An
+answer states what the report knows; what it does not know is left to the author, never
+filled in.
 
 - A. S. Tejani et al., "Checklist for Artificial Intelligence in Medical Imaging
   (CLAIM): 2024 update", Radiology: Artificial Intelligence 6(4):e240300, 2024.
@@ -113,6 +115,14 @@ def _metrics(facts: Facts) -> str:
     )
 
 
+def _measures(facts: Facts) -> str:
+    return f"{_metrics(facts)}. {AUTHOR} why, and how published models compare"
+
+
+def _test_size(facts: Facts) -> str:
+    return f"Tested: {facts.counts}. {AUTHOR} the size intended, and why"
+
+
 def _uncertainty(facts: Facts) -> str:
     by = "patients as clusters" if facts.grouped else "cases taken as independent"
     return f"{percent(facts.level)} intervals with {by}, see Statistical methods"
@@ -136,11 +146,13 @@ def _performance(facts: Facts) -> str:
 
 def _subgroup_performance(facts: Facts) -> str:
     where = "See Discrimination"
-    if facts.kind == "multilabel" and facts.subgroups:
-        return f"{where}; {AUTHOR} by subgroup, of one label at a time"
     if not facts.subgroups:
         return f"{where}; no subgroups were given"
     return f"{where}; subgroups by {', '.join(facts.subgroups)}"
+
+
+def _all_performance(facts: Facts) -> str:
+    return f"{_subgroup_performance(facts)}. {AUTHOR} that on other partitions"
 
 
 def _failures(facts: Facts) -> str:
@@ -186,26 +198,20 @@ def _events(facts: Facts) -> str:
     return f"{facts.counts}: {facts.outcomes}"
 
 
-def _clusters(facts: Facts) -> str:
-    if facts.grouped:
-        return "Several images of a patient count as one cluster in every interval"
-    return AUTHOR
-
-
-def _analysis_units(facts: Facts) -> str:
-    text = f"Scored by {facts.unit}"
+def _predictions(facts: Facts) -> str:
+    text = f"scored by {facts.unit}"
     if facts.aggregate:
         text += f", the images of one joined by: {facts.aggregate}"
-    return f"{AUTHOR}; {text[0].lower()}{text[1:]}"
+    return f"{_model(facts)}; {text}"
 
 
 CLAIM = (
     Item("1", "Study of AI methodology; category of technology", _category),
-    Item("2", "Structured summary of design, methods, results, conclusions"),
-    Item("3", "Scientific and clinical background; intended use and role"),
+    Item("2", "Summary of design, methods, results and conclusions"),
+    Item("3", "Scientific or clinical background; intended use and role"),
     Item("4", "Aims, objectives and hypotheses"),
     Item("5", "Prospective or retrospective"),
-    Item("6", "Goal of the study"),
+    Item("6", "Study goal"),
     Item("7", "Sources of the data"),
     Item("8", "Inclusion and exclusion criteria"),
     Item("9", "Preprocessing of the data"),
@@ -217,17 +223,17 @@ CLAIM = (
     Item("15", "Why this reference standard"),
     Item("16", "Source of the reference standard's annotations"),
     Item("17", "Annotation of the test set"),
-    Item("18", "Variability between and within readers"),
+    Item("18", "Variability between and within annotators"),
     Item("19", "How data were assigned to partitions", _partitions),
     Item("20", "Level at which partitions are disjoint", _disjoint),
-    Item("21", "Intended sample size"),
+    Item("21", "Intended size of the test set, and why", _test_size),
     Item("22", "Detailed description of the model", _model),
     Item("23", "Software libraries, frameworks and packages", _software),
     Item("24", "Initialisation of the model's parameters", _initialisation),
     Item("25", "Details of training", _training),
     Item("26", "Selection of the final model"),
     Item("27", "Ensembling, if any", _ensembling),
-    Item("28", "Metrics of performance", _metrics),
+    Item("28", "Metrics of performance; published models", _measures),
     Item("29", "Significance and uncertainty", _uncertainty),
     Item("30", "Robustness or sensitivity analysis"),
     Item("31", "Explainability or interpretability"),
@@ -236,7 +242,7 @@ CLAIM = (
     Item("34", "Clinical trial registration"),
     Item("35", "Patients or examinations included and excluded", _flow),
     Item("36", "Demographic and clinical characteristics by partition", _cohort),
-    Item("37", "Performance and its statistical uncertainty", _performance),
+    Item("37", "Performance and its uncertainty, all partitions", _all_performance),
     Item("38", "Diagnostic performance and its precision", _performance),
     Item("39", "Analysis of failures", _failures),
     Item("40", "Limitations"),
@@ -247,33 +253,33 @@ CLAIM = (
 )
 
 TRIPOD_AI = (
-    Item("1", "Development or evaluation of a prediction model, in the title"),
+    Item("1", "Title: development or evaluation, population, outcome"),
     Item("2", "Abstract (TRIPOD+AI for Abstracts)"),
     Item("3a", "Healthcare context and rationale; existing models"),
     Item("3b", "Target population, purpose and users in the care pathway"),
     Item("3c", "Known health inequalities between groups"),
     Item("4", "Objectives: development or validation"),
-    Item("5a", "Sources of development and evaluation data"),
+    Item("5a", "Sources of development and evaluation data; their choice"),
     Item("5b", "Dates of the data"),
     Item("6a", "Setting, number and location of centres"),
     Item("6b", "Eligibility of participants"),
-    Item("6c", "Treatments received"),
+    Item("6c", "Treatments received, and how they were handled"),
     Item("7", "Data preparation and quality checks"),
-    Item("8a", "Definition of the outcome, when and how assessed"),
+    Item("8a", "Outcome and time horizon, when and how assessed, why"),
     Item("8b", "Who assessed a subjective outcome"),
     Item("8c", "Blinding of the outcome's assessment"),
-    Item("9a", "Choice of the initial predictors"),
+    Item("9a", "Choice of the initial predictors, and preselection"),
     Item("9b", "Definition of the predictors"),
     Item("9c", "Who assessed subjective predictors"),
     Item("10", "How the study size was arrived at"),
     Item("11", "Missing data", _missing),
     Item("12a", "How the data were used and partitioned", _partitions),
-    Item("12b", "Handling of predictors", _analysis_units),
+    Item("12b", "Handling of predictors: form, rescaling, transformation"),
     Item("12c", "Type of model, building, tuning, internal validation", _model),
-    Item("12d", "Heterogeneity between clusters", _clusters),
+    Item("12d", "Heterogeneity between clusters (hospitals, countries)"),
     Item("12e", "Measures and plots of performance; comparisons", _evaluation),
     Item("12f", "Model updating after the evaluation"),
-    Item("12g", "How the evaluated predictions were calculated", _model),
+    Item("12g", "How the evaluated predictions were calculated", _predictions),
     Item("13", "Class imbalance: methods and recalibration", _imbalance),
     Item("14", "Fairness"),
     Item("15", "Output of the model; origin of thresholds", _output),

@@ -24,6 +24,9 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "−": "$-$",
+    # In the font that LaTeX begins with, these two are a dash and a closing quote.
+    "|": r"\textbar{}",
+    '"': "''",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
     "×": r"$\times$",
@@ -31,6 +34,8 @@ _SPECIAL = {
     "–": "--",
     "…": r"\ldots{}",
 }
+# Columns too narrow to be justified without gaps between the words.
+_RAGGED = r">{\raggedright\arraybackslash}"
 # Rows above which a table does not fit on a page.
 _PAGE = 30
 _SPECIAL_PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))
@@ -142,14 +147,13 @@ def _latex_table(table: Table) -> str:
     rows = [_latex_row(values) for values in table.frame.itertuples(index=False)]
     head = [r"\toprule", _latex_row(table.frame.columns), r"\midrule"]
     if len(rows) > _PAGE:
-        columns = "l" + rf"p{{{0.85 / (n_columns - 1):.2f}\linewidth}}" * (
-            n_columns - 1
-        )
+        width = rf"p{{{0.8 / (n_columns - 1):.2f}\linewidth}}"
+        columns = "l" + (_RAGGED + width) * (n_columns - 1)
         begin = [rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
         head.append(r"\endhead")
         end = [r"\end{longtable}"]
     else:
-        columns = "l" + "X" * (n_columns - 1)
+        columns = "l" + (_RAGGED + "X") * (n_columns - 1)
         begin = [
             r"\begin{table}",
             caption,

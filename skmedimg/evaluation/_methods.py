@@ -34,7 +34,7 @@ def _sentences(facts: Facts) -> Iterator[str]:
     yield from _areas(facts)
     if facts.kind == "binary":
         yield from _binary(facts)
-    if facts.subgroups and facts.kind != "multilabel":
+    if facts.subgroups:
         yield f"Subgroups were formed by {', '.join(facts.subgroups)}."
     yield f"Analyses were made with {facts.software}."
 

@@ -184,6 +184,9 @@ class EvaluationReport:
     def to_latex(self, path: str | os.PathLike[str] | None = None) -> str:
         r"""The tables in LaTeX, for ``\usepackage{booktabs,longtable,tabularx}``.
 
+        They compile with pdflatex; names in other than Latin letters need lualatex or
+        xelatex, and a font that has them.
+
         Parameters
         ----------
         path : path, default=None

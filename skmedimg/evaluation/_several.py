@@ -9,6 +9,7 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
 
 from skmedimg.evaluation._at_threshold import (
     FEWEST_EVENTS,
+    by_subgroup,
     proportion_method,
     sensitivity_and_specificity,
 )
@@ -140,6 +141,7 @@ def _one_by_one(cases: Cases) -> Iterator[tuple[object, Cases]]:
                 y=positive[known],
                 score=cases.score[known, i],
                 groups=None if cases.groups is None else cases.groups[known],
+                subgroups=None if cases.subgroups is None else cases.subgroups[known],
             ),
         )
 
@@ -206,3 +208,14 @@ def accuracy_by_subgroup(cases: Cases, settings: Settings) -> Section:
         )
     table = Table("Subgroups, value with interval", pd.DataFrame(entries))
     return Section("Subgroups", ["Described, not tested."], [table], rows=rows)
+
+
+def labels_by_subgroup(cases: Cases, threshold: float, settings: Settings) -> Section:
+    """Figures of each label in each subgroup, among the images where it is known."""
+    tables, rows = [], []
+    for called, (name, own) in zip(cases.class_names, _one_by_one(cases), strict=True):
+        found = by_subgroup(own, threshold, settings)
+        frame = found.tables[0].frame
+        tables.append(Table(f"{called}: subgroups, value with interval", frame))
+        rows += [row._replace(of=f"{name}, {row.of}") for row in found.rows]
+    return Section("Subgroups", found.sentences, tables, rows=rows)

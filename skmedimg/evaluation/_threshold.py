@@ -75,10 +75,16 @@ def choose_threshold(
             "reached by construction, and the specificity is too good. Choose it on "
             "other patients, threshold_from=(y, probabilities).",
         )
-    tuning = _tuning_cases(threshold_from, reader)
-    found = threshold_at_sensitivity(
-        tuning.y.astype(int), tuning.score, target_sensitivity, groups=tuning.groups
-    )
+    try:
+        tuning = _tuning_cases(threshold_from, reader)
+        found = threshold_at_sensitivity(
+            tuning.y.astype(int), tuning.score, target_sensitivity, groups=tuning.groups
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"threshold_from= and target_sensitivity={target_sensitivity:g} gave no "
+            f"threshold: {error}"
+        ) from error
     return Threshold(
         found,
         f"the largest with a {goal} or more at 95 % confidence "

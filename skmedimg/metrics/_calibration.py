@@ -213,7 +213,7 @@ def _finite_logit(prob: np.ndarray) -> np.ndarray:
     n_certain = np.count_nonzero((prob == 0) | (prob == 1))
     if n_certain:
         warnings.warn(
-            f"{n_certain} of {len(prob)} values of y_prob are exactly 0 or 1, whose "
+            f"{n_certain} of {len(prob)} probabilities are exactly 0 or 1, whose "
             f"logit is infinite: {_CERTAIN:g} and 1 - {_CERTAIN:g} stand for them, and "
             "slope and intercept depend on that choice. Pass probabilities that were "
             "not rounded.",
@@ -226,16 +226,16 @@ def _finite_logit(prob: np.ndarray) -> np.ndarray:
 def _slope_at_the_limit(positive: np.ndarray, x: np.ndarray) -> float | None:
     """Return the slope where no finite one has the greatest likelihood, else None."""
     if np.ptp(x) < 1e-6:
-        limit, seen = np.nan, "y_prob is the same for every case"
+        limit, seen = np.nan, "the probability is the same for every case"
     elif x[positive].min() >= x[~positive].max():
-        limit, seen = np.inf, "y_prob separates the classes (ties aside)"
+        limit, seen = np.inf, "the probabilities separate the classes (ties aside)"
     elif x[positive].max() <= x[~positive].min():
-        limit, seen = -np.inf, "y_prob separates the classes the wrong way"
+        limit, seen = -np.inf, "the probabilities separate the classes the wrong way"
     else:
         return None
     warnings.warn(
         f"{seen}: no finite calibration slope fits, it is {limit} without an interval. "
-        "Calibration in the large remains; a slope needs more cases in y_true.",
+        "Calibration in the large remains; a slope needs more cases.",
         UndefinedMetricWarning,
         stacklevel=4,
     )

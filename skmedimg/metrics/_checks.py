@@ -235,8 +235,8 @@ def positive_code(
     if len(labels) > 2:
         raise ValueError(
             f"The labels of {where} are of {len(labels)} classes ({seen}), two are "
-            "needed: compare one class with the rest by y_true == label and its own "
-            "scores or predictions."
+            "needed: make them one class against the rest, with its own scores or "
+            "predictions."
         )
     if pos_label is None:
         usual = any(set(labels) <= pair for pair in ({0, 1}, {-1, 1}))

@@ -347,8 +347,8 @@ def _refuse(
     if clustered:
         cases = "independent positive cases (patients, fewer if of unequal size)"
     raise ValueError(
-        f"y_true holds the worth of {size:.0f} {cases}; even if all of them are found, "
-        f"a sensitivity of {sensitivity} cannot be assured with confidence "
+        f"the labels hold the worth of {size:.0f} {cases}; even if all of them are "
+        f"found, a sensitivity of {sensitivity} cannot be assured with confidence "
         f"{confidence}. That takes {needed}; add cases, or lower sensitivity or "
         "confidence."
     )

@@ -51,6 +51,7 @@ class Units(NamedTuple):
         "unit": ["array-like"],
         "method": [StrOptions({"mean", "max", "noisy-or"}), callable],
         "label": [StrOptions({"same", "any", "consensus"})],
+        "pos_label": "no_validation",
         "groups": ["array-like", None],
     },
     prefer_skip_nested_validation=True,
@@ -62,6 +63,7 @@ def aggregate_by_unit(
     *,
     method: str | Callable[[np.ndarray], Any] = "mean",
     label: Literal["same", "any", "consensus"] = "same",
+    pos_label: Any = None,
     groups: Any = None,
 ) -> Units:
     """Aggregate the images of a unit to one label and one score.
@@ -83,8 +85,11 @@ def aggregate_by_unit(
         its score or scores. "max" and "noisy-or" grow with the number of images.
     label : {"same", "any", "consensus"}, default="same"
         What the label of a unit is whose images differ in theirs: an error; the
-        greatest, so that one positive image makes a unit positive; or the most
-        frequent, an error where two are.
+        positive one, so that one positive image makes a unit positive (of more than two
+        classes, grades, the greatest); or the most frequent, an error where two are.
+    pos_label : int, float, bool or str, default=None
+        Label of the positive class, for ``label="any"``. None means 1, and is allowed
+        where the labels are {0, 1} or {-1, 1}, or more than two.
     groups : array-like of shape (n_images,), default=None
         Cluster of each image, for example its patient where units are lesions.
 
@@ -97,7 +102,8 @@ def aggregate_by_unit(
     ------
     ValueError
         If lengths differ, something is missing, labels of a unit differ and `label`
-        does not resolve them, or a unit lies in several groups.
+        does not resolve them, `pos_label` is needed and not given or is no label, or a
+        unit lies in several groups.
 
     Warns
     -----
@@ -128,7 +134,7 @@ def aggregate_by_unit(
             )
     code = check_groups(unit, len(y), "unit")
     _, first, n_images = np.unique(code, return_index=True, return_counts=True)
-    of_unit = _unit_labels(y, code, names[first], label)
+    of_unit = _unit_labels(y, code, names[first], label, pos_label)
     of_groups, cluster = None, None
     if groups is not None:
         cluster = check_groups(groups, len(y))
@@ -165,7 +171,7 @@ def _check_proba(proba: Any, method: Any) -> np.ndarray:
 
 
 def _unit_labels(
-    y: np.ndarray, code: np.ndarray, names: np.ndarray, label: str
+    y: np.ndarray, code: np.ndarray, names: np.ndarray, label: str, pos_label: Any
 ) -> np.ndarray:
     label_code, labels = encode(y, "y")
     table = np.zeros((len(names), len(labels)), dtype=int)
@@ -180,14 +186,11 @@ def _unit_labels(
             "finer unit."
         )
     if label == "any":
-        if y.dtype.kind not in "biuf":
-            raise ValueError(
-                f"label='any' takes the greatest label, and those of y are no numbers "
-                f"({labels[0]!r}, …): pass y == positive_label."
-            )
-        greatest = np.full(len(names), value.min())
-        np.maximum.at(greatest, code, y)
-        return greatest
+        if len(labels) > 2 and pos_label is None:
+            return _greatest(y, code, len(names))
+        positive = positive_code(labels, pos_label, "y", at_least=1)
+        has_it = table[:, positive] > 0 if positive >= 0 else False
+        return value[np.where(has_it, positive, table.argmax(axis=1))]
     most = table.max(axis=1, keepdims=True)
     tied = names[np.count_nonzero(table == most, axis=1) > 1].tolist()
     if tied:
@@ -196,6 +199,17 @@ def _unit_labels(
             f"{tied[0]!r}: decide these in y, or pass label='any'."
         )
     return value[table.argmax(axis=1)]
+
+
+def _greatest(y: np.ndarray, code: np.ndarray, n_units: int) -> np.ndarray:
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            "label='any' takes the greatest of more than two labels, and those of y "
+            f"are no numbers ({y.tolist()[0]!r}, …): pass y == positive_label."
+        )
+    greatest = np.full(n_units, y.min())
+    np.maximum.at(greatest, code, y)
+    return greatest
 
 
 def what_counts_tell(

@@ -35,7 +35,9 @@ class DeepEnsembleClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator)
     random_state : int, RandomState instance or None, default=None
         Decides the seed of each member. None takes fresh seeds.
     n_jobs : int, default=None
-        Members fitted at the same time, in threads of this process.
+        Members fitted at the same time, in threads of this process. It makes networks
+        of this library faster; those from elsewhere draw from torch's global generator,
+        and compute in turn.
 
     Attributes
     ----------
