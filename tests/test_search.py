@@ -8,9 +8,7 @@ from unittest import SkipTest
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from scipy.stats import loguniform, norm, randint, uniform
 from search_toys import Curve
 from sklearn.base import clone
@@ -30,11 +28,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skmedimg.architectures import ResNet
 from skmedimg.augmentation import Augmentation
-from skmedimg.model_selection import (
-    OptunaSearchCV,
-    SearchDisplay,
-    default_search_space,
-)
+from skmedimg.model_selection import OptunaSearchCV, default_search_space
 
 NO_PRUNING = optuna.pruners.NopPruner()
 
@@ -517,52 +511,3 @@ def test_gpus_are_dealt_in_turn(tiny, monkeypatch):
     on_cpu = tiny(device="cpu")
     assert _trial_runner.deal_gpus(Plan(on_cpu), 1).estimator is on_cpu
     assert pipe[-1].device == "auto"
-
-
-@pytest.fixture
-def searched(table):
-    gains = [0.05, 0.03, 0.01, 0.06, 0.04]
-    return OptunaSearchCV(
-        Curve(),
-        lambda trial: {"gain": gains[trial.number % 5]},
-        n_trials=5,
-        cv=2,
-        refit=False,
-    ).fit(*table)
-
-
-def test_the_display_draws_the_curve_of_every_trial(searched):
-    figure = Figure()
-    display = SearchDisplay.from_search(searched, name="Gain", ax=figure.add_subplot())
-    assert display.figure_ is figure
-    assert display.ax_.get_title() == "Gain"
-    assert display.ax_.get_xlabel() == "Epoch"
-    states = searched.cv_results_["state"]
-    assert set(states) == {"complete", "pruned"}
-    for trial, line in display.lines_.items():
-        steps = searched.cv_results_["n_epochs"][trial]
-        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, steps + 1))
-        assert line.get_ydata()[-1] == searched.cv_results_["mean_test_score"][trial]
-    best = display.lines_[searched.best_index_]
-    assert best.get_linewidth() == max(
-        line.get_linewidth() for line in display.lines_.values()
-    )
-    shown = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert shown == ["Pruned", "Finished", "Best"]
-
-
-def test_the_display_draws_the_history(searched):
-    axes = Figure().add_subplot()
-    display = SearchDisplay.from_search(searched, kind="history", ax=axes)
-    (line,) = display.lines_.values()
-    np.testing.assert_allclose(line.get_ydata(), [0.45, 0.54])
-    np.testing.assert_array_equal(line.get_xdata(), [0, 3])
-    assert axes.get_xlabel() == "Trial"
-
-
-def test_the_display_needs_a_search(table):
-    with pytest.raises(TypeError, match="LogisticRegression has no study_"):
-        SearchDisplay.from_search(LogisticRegression())
-    trials = pd.DataFrame({"state": ["complete"], "score": [1.0]})
-    with pytest.raises(ValueError, match="must be one of"):
-        SearchDisplay(trials, trials).plot(kind="pie")
