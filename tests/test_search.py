@@ -480,16 +480,28 @@ def test_the_first_error_on_demand_leaves_the_study_as_it_was(table, tmp_path):
 # -- what it tells ---------------------------------------------------------------------
 
 
-def test_verbose_tells_how_long_it_may_take_and_each_trial(table, capsys):
+@pytest.mark.parametrize(("n_jobs", "where"), [(1, ""), (2, " in each of 2 processes")])
+def test_verbose_tells_what_it_may_take_and_each_trial(table, capfd, n_jobs, where):
+    pytest.importorskip("resource", reason="Windows does not tell of memory")
+    clf = Curve(seconds=0.1, max_epochs=5)
     OptunaSearchCV(
-        Curve(seconds=0.1, max_epochs=3), {"gain": [0.1]}, n_trials=2, cv=2, verbose=1
+        clf, {"gain": [0.1]}, n_trials=6, cv=2, verbose=1, n_jobs=n_jobs
     ).fit(*table)
-    first, *trials = capsys.readouterr().out.splitlines()
-    assert re.match(r"2 trials of 2 folds may take about \d+ s without pruning", first)
-    assert [line.split(" (")[0] for line in trials] == [
-        "trial   0 of 2: 0.3000",
-        "trial   1 of 2: 0.3000",
-    ]
+    lines = capfd.readouterr().out.splitlines()
+    (told,) = [line for line in lines if "may take" in line]
+    seconds, gigabytes, rest = re.fullmatch(
+        r"[56] trials of 2 folds may take about (\d+) s without pruning, "
+        r"and (\d+\.\d) GB of memory(.*)\.",
+        told,
+    ).groups()
+    # Six times two folds of five epochs of a tenth of a second.
+    assert 5 / n_jobs <= int(seconds) + 0.5 < 60
+    assert 0.1 <= float(gigabytes) < 20
+    assert rest == where
+    if n_jobs == 1:
+        assert lines[0] == told
+    trials = sorted(line.split(" (")[0] for line in lines if line != told)
+    assert trials == [f"trial   {i} of 6: 0.5000" for i in range(6)]
 
 
 def test_gpus_are_dealt_in_turn(tiny, monkeypatch):

@@ -94,7 +94,8 @@ class OptunaSearchCV(BaseSearchCV):
     error_score : "raise" or float, default=nan
         Score of a fold whose fit fails. NaN ends the trial there, and it ranks last.
     verbose : int, default=0
-        1 prints how long it may take at most, and a line a trial.
+        1 prints about how long it may take and how much memory, after the first epoch,
+        and a line a trial.
 
     Attributes
     ----------

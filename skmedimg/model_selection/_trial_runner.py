@@ -228,7 +228,7 @@ class Trial:
         seconds = step * self.trial.user_attrs[HORIZON] * left / plan.n_jobs
         print(
             f"{left} trials of {n_splits} folds may take about {_duration(seconds)} "
-            f"without pruning{_memory()}."
+            f"without pruning{_memory(plan.n_jobs)}."
         )
 
     def _mean(self) -> float:
@@ -285,15 +285,16 @@ def _duration(seconds: float) -> str:
     return f"{float(f'{seconds:.1g}'):g} s"
 
 
-def _memory() -> str:
-    """What this process has taken at most, where the system tells."""
+def _memory(n_jobs: int) -> str:
+    """What this process has taken at most, where the system tells: all folds train."""
     try:
         import resource
     except ImportError:  # Windows
         return ""
     unit = 1 if sys.platform == "darwin" else 1024
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return f"; this process has used {used / 1e9:.1f} GB so far"
+    where = f" in each of {n_jobs} processes" if n_jobs > 1 else ""
+    return f", and {used / 1e9:.1f} GB of memory{where}"
 
 
 def deal_gpus(plan: Plan, process: int) -> Plan:
