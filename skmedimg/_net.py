@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skmedimg._checks import check_device
+from skmedimg._checks import check_device, is_of_this_fit
 from skmedimg._feed import Feed
 from skmedimg._modules import trains_channels_last
 from skmedimg._random import drawing_from
@@ -309,12 +309,21 @@ class ImageNet(NeuralNetClassifier):
                 self._settle_norms(train)
             elif self.best_[2]:
                 module.load_state_dict(self.best_[2])
+        except GeneratorExit:
+            pass  # the caller has seen enough, and callbacks are to know of the end
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
             del self.generator_, self.best_, self.step_, self.n_steps_
             module.eval()
         self.notify("on_train_end", X=train, y=valid)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget callbacks of this fit alone: they hold files, which do not pickle."""
+        for name in ("callbacks", "callbacks_"):
+            kept = [cb for cb in getattr(self, name) if not is_of_this_fit(cb)]
+            setattr(self, name, kept)
 
     def _run_epoch(self, epoch: int, train: Feed, valid: Feed | None) -> bool:
         """One epoch and all that follows it; True if it is to be the last."""
