@@ -8,7 +8,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -282,7 +282,9 @@ class ImageNet(NeuralNetClassifier):
             pass
         return self
 
-    def epochs(self, train: Feed, valid: Feed | None = None) -> Iterator[int]:
+    def epochs(
+        self, train: Feed, valid: Feed | None = None
+    ) -> Generator[int, None, None]:
         """Train epoch by epoch, and tell after each how many are done.
 
         While the caller looks, the module is in evaluation mode.
