@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -125,8 +125,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         matrix units for it (Intel AMX) training is bfloat16 and prediction float32; all
         else is float32. Weights are float32 throughout.
     callbacks : list of skorch callbacks or functions, default=None
-        Called while training; each fit works on copies. A function is called at the
-        begin of a fit as ``function(name, estimator)`` and makes a callback for that
+        Called while training; each fit works on copies. A function is called as
+        ``function(name, estimator)`` when a fit begins, and makes a callback for that
         fit alone, such as one that logs to TensorBoard or MLflow. `name` is
         "study/trial-002/fold-0" or "study/refit" in an `OptunaSearchCV`, elsewhere
         "fit-" and eight hexadecimal digits that no other fit has.
