@@ -2,7 +2,6 @@
 
     pip install optuna-integration
     python benchmarks/bench_search.py pneumoniamnist.npz
-    python benchmarks/bench_search.py pneumoniamnist.npz --jobs
 
 A fixed thousand of PneumoniaMNIST's training images, one process and one thread, the
 same space, folds and fits for all three; CPU-seconds. The others draw from the points
@@ -10,8 +9,7 @@ of the grid, or with ``--space ranges`` from the ranges between them. A search h
 reached the grid when a trial of its own, trained to the end, has the grid's best
 cross-validated AUC; a trial counts with the AUC of its last epoch, as the grid's do,
 not with that of its best one. The other search has as many CPU-seconds as ours took in
-all. With --jobs, how much faster two processes are than one, each with one thread, on a
-study without pruning.
+all.
 """
 
 import argparse
@@ -53,16 +51,13 @@ def main():
     parser.add_argument("--trials", type=int, default=72)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--space", choices=SPACES, default="points")
-    parser.add_argument("--jobs", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     X, y = load(args.data, args.images)
     clf = CNNImageClassifier(ResNet(), max_epochs=args.epochs, random_state=0)
     cv = StratifiedKFold(args.folds, shuffle=True, random_state=0)
-    if args.jobs:
-        return print(speed_up(clf, X, y, cv, args.trials))
-    return compare(clf, X, y, cv, args)
+    compare(clf, X, y, cv, args)
 
 
 def load(path, n_images):
@@ -154,27 +149,6 @@ def reached(log, goal):
     """CPU-seconds until a trial had the score; infinity where none had."""
     times = [seconds for seconds, score in log if score >= goal - 1e-9]
     return min(times, default=np.inf)
-
-
-def speed_up(clf, X, y, cv, n_trials):
-    seconds = {}
-    for n_jobs in (1, 2, 1, 2):  # the first of each warms the workers up
-        search = OptunaSearchCV(
-            clf,
-            SPACES["ranges"],
-            n_trials=n_trials,
-            cv=cv,
-            scoring="roc_auc",
-            refit=False,
-            random_state=0,
-            pruner=optuna.pruners.NopPruner(),
-            n_jobs=n_jobs,
-        )
-        start = time.perf_counter()
-        search.fit(X, y)
-        seconds[n_jobs] = time.perf_counter() - start
-    one, two = seconds[1], seconds[2]
-    return f"one process {one:.1f} s, two {two:.1f} s: {one / two:.2f} times as fast"
 
 
 if __name__ == "__main__":

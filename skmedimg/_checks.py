@@ -9,10 +9,13 @@ import torch
 from sklearn.utils.validation import _check_sample_weight
 from skorch.callbacks import BatchScoring, Callback, LRScheduler
 
+from skmedimg._fit_names import next_fit_name
+
 PRECISIONS = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
 }
+_OF_THIS_FIT = "of this fit "
 
 
 def check_shape_parameter(name: str, value: Any) -> tuple[int, ...] | None:
@@ -61,27 +64,65 @@ def check_device(device: Any) -> str:
     return str(checked)
 
 
-def check_callbacks(callbacks: list | None) -> list | None:
-    """Copies of skorch callbacks, which may be named or be classes."""
-    for entry in callbacks or ():
-        callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
-        kind = callback if isinstance(callback, type) else type(callback)
-        if not issubclass(kind, Callback):
-            raise TypeError(
-                f"callbacks holds {entry!r}; each must be a skorch.callbacks.Callback, "
-                "or a pair of a name and one."
-            )
-        if issubclass(kind, LRScheduler | BatchScoring):
-            raise TypeError(
-                f"callbacks holds {entry!r}, which cannot work here: the learning rate "
-                "follows schedule=, and losses stay on the device within an epoch."
-            )
-        if getattr(callback, "use_caching", True) is False:
-            raise TypeError(
-                f"callbacks holds {entry!r} with use_caching=False: leave it out, the "
-                "predictions of the epoch are at hand."
-            )
-    return copy.deepcopy(callbacks)
+def check_callbacks(callbacks: list | None, estimator: Any) -> list:
+    """Callbacks of a fit: copies of those given, and those that functions make for it.
+
+    skorch callbacks may be named or be classes. A function is called with the name of
+    the fit and the estimator; what it makes is marked as one of this fit.
+    """
+    given = [entry for entry in callbacks or () if not _is_function(entry)]
+    for entry in given:
+        _check_callback(entry)
+    functions = [entry for entry in callbacks or () if _is_function(entry)]
+    name = next_fit_name() if functions else ""
+    made = [function(name, estimator) for function in functions]
+    for callback in made:
+        _check_callback(callback)
+    return [
+        *_copied(given),
+        *((f"{_OF_THIS_FIT}{i}", callback) for i, callback in enumerate(made)),
+    ]
+
+
+def is_of_this_fit(entry: Any) -> bool:
+    """Whether a function made it for one fit, with which it is to go."""
+    return isinstance(entry, tuple) and str(entry[0]).startswith(_OF_THIS_FIT)
+
+
+def _is_function(entry: Any) -> bool:
+    return callable(entry) and not isinstance(entry, type | Callback)
+
+
+def _check_callback(entry: Any) -> None:
+    callback = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+    kind = callback if isinstance(callback, type) else type(callback)
+    if not issubclass(kind, Callback):
+        raise TypeError(
+            f"callbacks holds {entry!r}; each must be a skorch.callbacks.Callback, a "
+            "pair of a name and one, or a function of the name of the fit and the "
+            "estimator that makes one."
+        )
+    if issubclass(kind, LRScheduler | BatchScoring):
+        raise TypeError(
+            f"callbacks holds {entry!r}, which cannot work here: the learning rate "
+            "follows schedule=, and losses stay on the device within an epoch."
+        )
+    if getattr(callback, "use_caching", True) is False:
+        raise TypeError(
+            f"callbacks holds {entry!r} with use_caching=False: leave it out, the "
+            "predictions of the epoch are at hand."
+        )
+
+
+def _copied(given: list) -> list:
+    try:
+        return copy.deepcopy(given)
+    except TypeError as error:
+        raise TypeError(
+            f"callbacks={given!r} cannot be copied, as each fit needs ({error}): pass "
+            "a function that makes one, such as "
+            "lambda name, estimator: TensorBoard(SummaryWriter(name))."
+        ) from error
 
 
 def check_precision(

@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -230,9 +230,11 @@ class BaseImageEstimator(ImageInference):
             )
             try:
                 sides = self._feeds(data, train, valid, int(batch_size), seeds[1])
-                for epoch in net.epochs(*sides):
-                    self.net_ = net
-                    yield epoch
+                # Closed here, not when it is collected: callbacks are told of the end.
+                with closing(net.epochs(*sides)) as epochs:
+                    for epoch in epochs:
+                        self.net_ = net
+                        yield epoch
                 return
             except torch.OutOfMemoryError as error:
                 if batch_size <= 2:
@@ -286,7 +288,7 @@ class BaseImageEstimator(ImageInference):
             precision=training,
             inference_precision=inference,
             seed=seeds[2],
-            callbacks=check_callbacks(self.callbacks),
+            callbacks=check_callbacks(self.callbacks, self),
             device=self.device_,
             verbose=int(self.verbose),
             classes=np.arange(len(self.classes_)),

@@ -8,7 +8,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skmedimg._checks import check_device
+from skmedimg._checks import check_device, is_of_this_fit
 from skmedimg._feed import Feed
 from skmedimg._modules import lay_out_filters, trains_channels_last
 from skmedimg._random import drawing_from, undisturbed
@@ -286,7 +286,9 @@ class ImageNet(NeuralNetClassifier):
             pass
         return self
 
-    def epochs(self, train: Feed, valid: Feed | None = None) -> Iterator[int]:
+    def epochs(
+        self, train: Feed, valid: Feed | None = None
+    ) -> Generator[int, None, None]:
         """Train epoch by epoch, and tell after each how many are done.
 
         While the caller looks, the module is in evaluation mode.
@@ -313,12 +315,21 @@ class ImageNet(NeuralNetClassifier):
                 self._settle_norms(train)
             elif self.best_[2]:
                 module.load_state_dict(self.best_[2])
+        except GeneratorExit:
+            pass  # the caller has seen enough, and callbacks are to know of the end
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
             del self.generator_, self.best_, self.step_, self.n_steps_
             module.eval()
         self.notify("on_train_end", X=train, y=valid)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget callbacks of this fit alone: they hold files, which do not pickle."""
+        for name in ("callbacks", "callbacks_"):
+            kept = [cb for cb in getattr(self, name) if not is_of_this_fit(cb)]
+            setattr(self, name, kept)
 
     def _run_epoch(self, epoch: int, train: Feed, valid: Feed | None) -> bool:
         """One epoch and all that follows it; True if it is to be the last."""

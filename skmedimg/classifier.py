@@ -124,8 +124,12 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         Type of the arithmetic. "auto" is bfloat16 on a GPU that has it; on a CPU with
         matrix units for it (Intel AMX) training is bfloat16 and prediction float32; all
         else is float32. Weights are float32 throughout.
-    callbacks : list of skorch callbacks, default=None
-        Called while training; each fit works on copies.
+    callbacks : list of skorch callbacks or functions, default=None
+        Called while training; each fit works on copies. A function is called as
+        ``function(name, estimator)`` when a fit begins, and makes a callback for that
+        fit alone, such as one that logs to TensorBoard or MLflow. `name` is
+        "study/trial-002/fold-0" or "study/refit" in an `OptunaSearchCV`, elsewhere
+        "fit-" and eight hexadecimal digits that no other fit has.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, shuffling, augmentation and dropout. Equal seeds give bit-equal
         models on a CPU with equal numbers of threads. None takes a fresh seed. No

@@ -1,4 +1,4 @@
-"""What the examples compute, with tiny settings; and a page whose code is to run."""
+"""What the examples compute, with tiny settings; and pages whose code is to run."""
 
 import re
 import runpy
@@ -51,15 +51,40 @@ def test_report(tiny, monkeypatch, tmp_path):
     example["plt"].close(figure)
 
 
-@pytest.mark.slow
-def test_page_on_evaluation(monkeypatch, tmp_path):
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+def run_page(name):
+    """Run the blocks of a page one after the other, as a reader would."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for block in re.findall(r"```py\n(.*?)```", page, re.DOTALL):
+        compile(block, name, "exec")  # of what needs a server or another package
     names = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(block, names)  # one after the other, as a reader would
-    assert "lesion" in names["report"].methods_text()
-    assert (tmp_path / "report.html").exists()
+        exec(block, names)
+    return names
+
+
+@pytest.fixture
+def reader(monkeypatch, tmp_path):
+    """Works in an empty folder, without a screen."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.close("all")
+
+
+@pytest.mark.slow
+def test_page_on_evaluation(reader):
+    names = run_page("evaluation.md")
+    assert "lesion" in names["report"].methods_text()
+    assert (reader / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_page_on_searching(reader):
+    names = run_page("searching.md")
+    assert len(names["search"].cv_results_["params"]) == 10
+    assert names["search"].best_score_ > 0.6
+    assert len(names["small"].cv_results_["params"]) == 4
+    names["small"].set_params(param_distributions=names["conditional"], storage=None)
+    names["small"].fit(names["X"], names["y"])
+    assert (reader / "study.db").exists()

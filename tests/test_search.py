@@ -8,9 +8,7 @@ from unittest import SkipTest
 
 import numpy as np
 import optuna
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from scipy.stats import loguniform, norm, randint, uniform
 from search_toys import Curve
 from sklearn.base import clone
@@ -30,11 +28,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skmedimg.architectures import ResNet
 from skmedimg.augmentation import Augmentation
-from skmedimg.model_selection import (
-    OptunaSearchCV,
-    SearchDisplay,
-    default_search_space,
-)
+from skmedimg.model_selection import OptunaSearchCV, default_search_space
 
 NO_PRUNING = optuna.pruners.NopPruner()
 
@@ -486,16 +480,28 @@ def test_the_first_error_on_demand_leaves_the_study_as_it_was(table, tmp_path):
 # -- what it tells ---------------------------------------------------------------------
 
 
-def test_verbose_tells_how_long_it_may_take_and_each_trial(table, capsys):
+@pytest.mark.parametrize(("n_jobs", "where"), [(1, ""), (2, " in each of 2 processes")])
+def test_verbose_tells_what_it_may_take_and_each_trial(table, capfd, n_jobs, where):
+    pytest.importorskip("resource", reason="Windows does not tell of memory")
+    clf = Curve(seconds=0.1, max_epochs=5)
     OptunaSearchCV(
-        Curve(seconds=0.1, max_epochs=3), {"gain": [0.1]}, n_trials=2, cv=2, verbose=1
+        clf, {"gain": [0.1]}, n_trials=6, cv=2, verbose=1, n_jobs=n_jobs
     ).fit(*table)
-    first, *trials = capsys.readouterr().out.splitlines()
-    assert re.match(r"2 trials of 2 folds may take about \d+ s without pruning", first)
-    assert [line.split(" (")[0] for line in trials] == [
-        "trial   0 of 2: 0.3000",
-        "trial   1 of 2: 0.3000",
-    ]
+    lines = capfd.readouterr().out.splitlines()
+    (told,) = [line for line in lines if "may take" in line]
+    seconds, gigabytes, rest = re.fullmatch(
+        r"[56] trials of 2 folds may take about (\d+) s without pruning, "
+        r"and (\d+\.\d) GB of memory(.*)\.",
+        told,
+    ).groups()
+    # Six times two folds of five epochs of a tenth of a second.
+    assert 5 / n_jobs <= int(seconds) + 0.5 < 60
+    assert 0.1 <= float(gigabytes) < 20
+    assert rest == where
+    if n_jobs == 1:
+        assert lines[0] == told
+    trials = sorted(line.split(" (")[0] for line in lines if line != told)
+    assert trials == [f"trial   {i} of 6: 0.5000" for i in range(6)]
 
 
 def test_gpus_are_dealt_in_turn(tiny, monkeypatch):
@@ -517,52 +523,3 @@ def test_gpus_are_dealt_in_turn(tiny, monkeypatch):
     on_cpu = tiny(device="cpu")
     assert _trial_runner.deal_gpus(Plan(on_cpu), 1).estimator is on_cpu
     assert pipe[-1].device == "auto"
-
-
-@pytest.fixture
-def searched(table):
-    gains = [0.05, 0.03, 0.01, 0.06, 0.04]
-    return OptunaSearchCV(
-        Curve(),
-        lambda trial: {"gain": gains[trial.number % 5]},
-        n_trials=5,
-        cv=2,
-        refit=False,
-    ).fit(*table)
-
-
-def test_the_display_draws_the_curve_of_every_trial(searched):
-    figure = Figure()
-    display = SearchDisplay.from_search(searched, name="Gain", ax=figure.add_subplot())
-    assert display.figure_ is figure
-    assert display.ax_.get_title() == "Gain"
-    assert display.ax_.get_xlabel() == "Epoch"
-    states = searched.cv_results_["state"]
-    assert set(states) == {"complete", "pruned"}
-    for trial, line in display.lines_.items():
-        steps = searched.cv_results_["n_epochs"][trial]
-        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, steps + 1))
-        assert line.get_ydata()[-1] == searched.cv_results_["mean_test_score"][trial]
-    best = display.lines_[searched.best_index_]
-    assert best.get_linewidth() == max(
-        line.get_linewidth() for line in display.lines_.values()
-    )
-    shown = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert shown == ["Pruned", "Finished", "Best"]
-
-
-def test_the_display_draws_the_history(searched):
-    axes = Figure().add_subplot()
-    display = SearchDisplay.from_search(searched, kind="history", ax=axes)
-    (line,) = display.lines_.values()
-    np.testing.assert_allclose(line.get_ydata(), [0.45, 0.54])
-    np.testing.assert_array_equal(line.get_xdata(), [0, 3])
-    assert axes.get_xlabel() == "Trial"
-
-
-def test_the_display_needs_a_search(table):
-    with pytest.raises(TypeError, match="LogisticRegression has no study_"):
-        SearchDisplay.from_search(LogisticRegression())
-    trials = pd.DataFrame({"state": ["complete"], "score": [1.0]})
-    with pytest.raises(ValueError, match="must be one of"):
-        SearchDisplay(trials, trials).plot(kind="pie")

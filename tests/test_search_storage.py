@@ -2,19 +2,15 @@
 
 import multiprocessing
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from postgres_server import find_initdb, make_database, postgres_server
 from search_toys import Curve, assert_same_results
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
@@ -266,49 +262,18 @@ def _assert_shared(storage):
 
 @pytest.fixture(scope="module")
 def postgres():
-    """URL of a database of a server of its own, on 127.0.0.1."""
+    """URL of a server of its own, on 127.0.0.1."""
     pytest.importorskip("psycopg", reason="pip install 'skmedimg[postgres]'")
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (found and str(found[-1]))
-    if not initdb:
+    if not find_initdb():
         pytest.skip("needs PostgreSQL: apt-get install postgresql")
-    # The server refuses to run as root.
-    become = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    folder = tempfile.mkdtemp(prefix="skmedimg-pg-")
-    if become:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def run(program, *args):
-        path = str(Path(initdb).resolve().with_name(program))
-        subprocess.run(
-            [*become, path, "-D", f"{folder}/data", *args],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd=folder,
-        )
-
-    try:
-        run("initdb", "-A", "trust", "-U", "tester")
-        options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
-        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
-        yield f"postgresql://tester@127.0.0.1:{port}"
-        run("pg_ctl", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
+    with postgres_server() as url:
+        yield url
 
 
 @pytest.fixture
 def postgres_storage(postgres):
     """URL of an empty database."""
-    import psycopg
-
-    name = f"test_{time.time_ns()}"
-    with psycopg.connect(f"{postgres}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"{postgres}/{name}"
+    return make_database(postgres)
 
 
 @linux_only

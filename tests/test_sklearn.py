@@ -9,6 +9,8 @@ from imblearn.pipeline import make_pipeline as make_resampling_pipeline
 from imblearn.under_sampling import RandomUnderSampler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import loguniform
+from search_toys import assert_same_results
 from sklearn import ensemble, metrics
 from sklearn import model_selection as ms
 from sklearn.base import clone
@@ -130,6 +132,25 @@ def test_cross_validate_in_processes(data):
     )
     assert scores["test_roc_auc"].min() > 0.9
     assert np.isfinite(scores["test_neg_log_loss"]).all()
+
+
+@pytest.mark.parametrize("search", ["grid", "randomized"])
+def test_searches_give_the_same_in_processes(search, images):
+    """At equal numbers of threads: here all processes have one."""
+    X, y = images
+    space = {"lr": [1e-4, 0.05], "architecture__width": [2, 4]}
+    options = {"scoring": ["roc_auc", "neg_log_loss"], "refit": "roc_auc"} | SEARCH
+    if search == "grid":
+        make = ms.GridSearchCV(CLF, space, **options)
+    else:
+        sampling = {"n_iter": 3, "random_state": 0}
+        space = {"lr": loguniform(1e-4, 0.1)}
+        make = ms.RandomizedSearchCV(CLF, space, **sampling, **options)
+    one, two = (clone(make).set_params(n_jobs=n).fit(X, y) for n in (1, 2))
+    assert_same_results(one.cv_results_, two.cv_results_)
+    losses = one.cv_results_["mean_test_neg_log_loss"]
+    assert len(np.unique(losses)) == len(losses)
+    np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
 
 
 @pytest.mark.parametrize("incremental", [False, True])

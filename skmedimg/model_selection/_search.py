@@ -30,6 +30,7 @@ from sklearn.utils.validation import (
     indexable,
 )
 
+from skmedimg._fit_names import fits_named, names_from
 from skmedimg._sequence import ImageSequence
 from skmedimg.model_selection._patients import PatientKFold, patients_of
 
@@ -94,7 +95,8 @@ class OptunaSearchCV(BaseSearchCV):
     error_score : "raise" or float, default=nan
         Score of a fold whose fit fails. NaN ends the trial there, and it ranks last.
     verbose : int, default=0
-        1 prints how long it may take at most, and a line a trial.
+        1 prints about how long it may take and how much memory, after the first epoch,
+        and a line a trial.
 
     Attributes
     ----------
@@ -391,10 +393,11 @@ class OptunaSearchCV(BaseSearchCV):
         complete = self.cv_results_["state"][self.best_index_] == "complete"
         stop_after = int(epochs) if complete and epochs is not np.ma.masked else None
         start = time.time()
-        for _ in train_by_steps(
-            self.best_estimator_, plan.X, plan.y, plan.fit_params, stop_after
-        ):
-            pass
+        with fits_named(names_from(f"{plan.study_name}/refit")):
+            for _ in train_by_steps(
+                self.best_estimator_, plan.X, plan.y, plan.fit_params, stop_after
+            ):
+                pass
         self.refit_time_ = time.time() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_

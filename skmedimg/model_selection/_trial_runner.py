@@ -18,6 +18,7 @@ from sklearn.model_selection._validation import _score
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from skmedimg._fit_names import fits_named, names_from
 from skmedimg.model_selection._sampling import HalvingPruner, make_sampler
 from skmedimg.model_selection._space import Params, Space
 from skmedimg.model_selection._study import (
@@ -103,8 +104,9 @@ def train_by_steps(
 class Fold:
     """One fold of a trial: an estimator in training, and its test images."""
 
-    def __init__(self, plan: Plan, params: Params, index: int) -> None:
+    def __init__(self, plan: Plan, params: Params, index: int, trial: int) -> None:
         self.plan = plan
+        self._names = names_from(f"{plan.study_name}/trial-{trial:03d}/fold-{index}")
         self.estimator = clone(plan.estimator).set_params(**clone(params, safe=False))
         train, test = plan.splits[index]
         X, y = _safe_split(self.estimator, plan.X, plan.y, train)
@@ -122,7 +124,8 @@ class Fold:
         """Train a step, if there is one left, and score; tells whether there was."""
         start = time.perf_counter()
         try:
-            goes_on = next(self._steps, None) is not None
+            with fits_named(self._names):
+                goes_on = next(self._steps, None) is not None
         except Exception:  # a fit may raise anything
             if self.plan.error_score == "raise":
                 raise
@@ -216,7 +219,8 @@ class Trial:
             yield index == n_splits - 1
 
     def _open(self, params: Params, index: int, stack: ExitStack) -> Fold:
-        fold = stack.enter_context(closing(Fold(self.plan, params, index)))
+        fold = Fold(self.plan, params, index, self.trial.number)
+        stack.enter_context(closing(fold))
         self.folds.append(fold)
         return fold
 
@@ -228,7 +232,7 @@ class Trial:
         seconds = step * self.trial.user_attrs[HORIZON] * left / plan.n_jobs
         print(
             f"{left} trials of {n_splits} folds may take about {_duration(seconds)} "
-            f"without pruning{_memory()}."
+            f"without pruning{_memory(plan.n_jobs)}."
         )
 
     def _mean(self) -> float:
@@ -285,15 +289,16 @@ def _duration(seconds: float) -> str:
     return f"{float(f'{seconds:.1g}'):g} s"
 
 
-def _memory() -> str:
-    """What this process has taken at most, where the system tells."""
+def _memory(n_jobs: int) -> str:
+    """What this process has taken at most, where the system tells: all folds train."""
     try:
         import resource
     except ImportError:  # Windows
         return ""
     unit = 1 if sys.platform == "darwin" else 1024
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return f"; this process has used {used / 1e9:.1f} GB so far"
+    where = f" in each of {n_jobs} processes" if n_jobs > 1 else ""
+    return f", and {used / 1e9:.1f} GB of memory{where}"
 
 
 def deal_gpus(plan: Plan, process: int) -> Plan:
