@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
+from skmedimg._checkpoint import check_folder, open_checkpoint
 from skmedimg._checks import (
     PRECISIONS,
     check_callbacks,
@@ -29,9 +30,7 @@ from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
 from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
-from skmedimg._modules import (
-    channels_last_filters,
-)
+from skmedimg._modules import channels_last_filters
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
@@ -39,9 +38,7 @@ from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
-from skmedimg.images import (
-    ImageSpec,
-)
+from skmedimg.images import ImageSpec
 
 _LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
 
@@ -82,6 +79,7 @@ class BaseImageEstimator(ImageInference):
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", *PRECISIONS})],
         "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -128,7 +126,8 @@ class BaseImageEstimator(ImageInference):
             If an argument does not fit; says which, what was seen and what to do. The
             estimator is then as it was before.
         """
-        for _ in self._epochs(X, y, sample_weight, groups):
+        check_folder(self.checkpoint, self.random_state)
+        for _ in self._epochs(X, y, sample_weight, groups, folder=self.checkpoint):
             pass
         return self
 
@@ -139,12 +138,14 @@ class BaseImageEstimator(ImageInference):
         sample_weight: Any = None,
         groups: Any = None,
         stop_after: int | None = None,
+        folder: str | os.PathLike | None = None,
     ) -> Iterator[int]:
         """Fit epoch by epoch; after each, the estimator predicts as it stands.
 
         Tells how many epochs are done, of this call. With `stop_after` training ends
-        after so many of a schedule that is laid out for all. An iterator that is not
-        run to its end leaves the estimator as it was.
+        after so many of a schedule that is laid out for all. With a `folder` for its
+        checkpoint, epochs of an interrupted call are not repeated. An iterator that is
+        not run to its end leaves the estimator as it was.
         """
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
@@ -160,7 +161,7 @@ class BaseImageEstimator(ImageInference):
             if stop_after is not None:
                 course["max_epochs"] = min(stop_after, course["max_epochs"])
             self._remember(data, goes_on)
-            yield from self._train(data, train, valid, rng, goes_on, course)
+            yield from self._train(data, train, valid, rng, goes_on, course, folder)
             self._publish()
 
     @contextmanager
@@ -222,27 +223,32 @@ class BaseImageEstimator(ImageInference):
         rng: np.random.Generator,
         goes_on: bool,
         course: dict[str, Any],
+        folder: str | os.PathLike | None = None,
     ) -> Iterator[int]:
         """Train, with half the batch size after each out-of-memory error of a GPU."""
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = auto_batch_size(len(train))
         seeds = rng.integers(2**31, size=3).tolist()
-        before = getattr(self, "net_", None)
+        before, checkpoint = getattr(self, "net_", None), None
         while True:
             net = self._make_net(
                 data, train, int(batch_size), seeds, before if goes_on else None, course
             )
             try:
                 sides = self._feeds(data, train, valid, int(batch_size), seeds[1])
-                for epoch in net.epochs(*sides):
+                params = self.get_params(deep=False)
+                checkpoint = open_checkpoint(folder, params, net, *sides)
+                for epoch in net.epochs(*sides, checkpoint):
                     self.net_ = net
                     yield epoch
                 return
             except torch.OutOfMemoryError as error:
-                if batch_size <= 2:
+                if net.batch_size <= 2:
                     raise
-                batch_size = int(batch_size) // 2
+                batch_size = net.batch_size // 2
+                if checkpoint is not None:
+                    checkpoint.remove()
                 warnings.warn(
                     f"Out of memory on {self.device_} ({error}): training starts again "
                     f"with batch_size={batch_size}.",

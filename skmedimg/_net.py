@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from skmedimg._checkpoint import Checkpoint
 from skmedimg._checks import check_device
 from skmedimg._feed import Feed
 from skmedimg._modules import trains_channels_last
@@ -282,10 +283,16 @@ class ImageNet(NeuralNetClassifier):
             pass
         return self
 
-    def epochs(self, train: Feed, valid: Feed | None = None) -> Iterator[int]:
+    def epochs(
+        self,
+        train: Feed,
+        valid: Feed | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> Iterator[int]:
         """Train epoch by epoch, and tell after each how many are done.
 
-        While the caller looks, the module is in evaluation mode.
+        While the caller looks, the module is in evaluation mode. Epochs that a
+        checkpoint holds are not repeated.
         """
         if not self.initialized_:
             self.initialize()
@@ -294,14 +301,20 @@ class ImageNet(NeuralNetClassifier):
         if isinstance(module, Network):
             module.set_generator(self.generator_)
         self.best_: tuple[float, int, dict] = (math.inf, 0, {})
-        self.step_, self.n_steps_ = 0, max(1, self.horizon * train.n_batches)
+        self.step_ = 0
         self.notify("on_train_begin", X=train, y=valid)
+        # Callbacks have begun: what they have gathered since comes back as well.
+        done = 0 if checkpoint is None else checkpoint.restore(self, train, valid)
+        self.n_steps_ = max(1, self.horizon * train.n_batches)
         try:
-            for epoch in range(self.max_epochs):
+            for epoch in range(done, self.max_epochs):
                 # Also where the caller has turned gradients off.
                 with torch.inference_mode(False), torch.enable_grad():
                     ends = self._run_epoch(epoch, train, valid)
                 module.eval()
+                ends = ends or epoch + 1 == self.max_epochs
+                if checkpoint is not None and not ends:
+                    checkpoint.write(self, train, epoch + 1)
                 yield epoch + 1
                 if ends:
                     break
@@ -315,6 +328,8 @@ class ImageNet(NeuralNetClassifier):
             del self.generator_, self.best_, self.step_, self.n_steps_
             module.eval()
         self.notify("on_train_end", X=train, y=valid)
+        if checkpoint is not None:
+            checkpoint.remove()
 
     def _run_epoch(self, epoch: int, train: Feed, valid: Feed | None) -> bool:
         """One epoch and all that follows it; True if it is to be the last."""
