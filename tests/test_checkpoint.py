@@ -152,6 +152,28 @@ def test_fit_that_is_interrupted_again_and_again(data, tmp_path):
     assert_same(fit(settings, tmp_path, data), fit(settings, None, data), data)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_iter_no_change": 4},
+        {
+            "n_iter_no_change": 30,
+            "callbacks": [EarlyStopping(patience=4, load_best=True)],
+        },
+    ],
+    ids=["parameter", "callback"],
+)
+def test_patience_and_best_weights_are_those_from_before(settings, data, tmp_path):
+    X, y, groups = data
+    nonsense = np.random.default_rng(3).permutation(y)
+    settings = {"early_stopping": True, "max_epochs": 30, "lr": 0.03} | settings
+    whole = fit(settings, None, (X, nonsense, groups))
+    best = int(whole.history_.valid_loss.argmin()) + 1
+    assert whole.n_iter_ == best + 4 < 30
+    interrupt(settings, tmp_path, (X, nonsense, groups), after=best + 2)
+    assert_same(fit(settings, tmp_path, (X, nonsense, groups)), whole, data)
+
+
 def test_warm_start(data, tmp_path):
     X, y, groups = data
     models = [clone(CLF).set_params(warm_start=True).fit(X, y) for _ in range(2)]
@@ -256,8 +278,8 @@ SCRIPT = """
         return X, y, np.arange(40) // 4
 
     def search(folder):
-        grid = {"lr": [1e-3, 3e-3], "augmentation": [None, noisy, lambda x: x + 1]}
-        clf = make(folder, max_epochs=12)
+        grid = {"lr": [1e-3, 3e-3], "augmentation": [noisy, lambda x: x + 1]}
+        clf = make(folder, max_epochs=8)
         return GridSearchCV(clf, grid, cv=2, n_jobs=2, scoring="neg_log_loss")
 
     if __name__ == "__main__":
