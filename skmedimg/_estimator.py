@@ -34,6 +34,7 @@ from skmedimg._modules import channels_last_filters
 from skmedimg._net import ImageNet, make_optimizer
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
+from skmedimg._sklearn_callbacks import CallbackSupportMixin, begin_context, told
 from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
@@ -43,7 +44,7 @@ from skmedimg.images import ImageSpec
 _LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
 
 
-class BaseImageEstimator(ImageInference):
+class BaseImageEstimator(CallbackSupportMixin, ImageInference):
     """Base of the image estimators; see `CNNImageClassifier` for the parameters."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -127,7 +128,10 @@ class BaseImageEstimator(ImageInference):
             estimator is then as it was before.
         """
         check_folder(self.checkpoint, self.random_state)
-        for _ in self._epochs(X, y, sample_weight, groups, folder=self.checkpoint):
+        keep, context = self.checkpoint, begin_context(self)
+        for _ in self._epochs(
+            X, y, sample_weight, groups, folder=keep, context=context
+        ):
             pass
         return self
 
@@ -139,13 +143,15 @@ class BaseImageEstimator(ImageInference):
         groups: Any = None,
         stop_after: int | None = None,
         folder: str | os.PathLike | None = None,
+        context: Any = None,
     ) -> Iterator[int]:
         """Fit epoch by epoch; after each, the estimator predicts as it stands.
 
         Tells how many epochs are done, of this call. With `stop_after` training ends
         after so many of a schedule that is laid out for all. With a `folder` for its
-        checkpoint, epochs of an interrupted call are not repeated. An iterator that is
-        not run to its end leaves the estimator as it was.
+        checkpoint, epochs of an interrupted call are not repeated; scikit-learn's
+        callbacks hear of those in `context`. An iterator that is not run to its end
+        leaves the estimator as it was.
         """
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
@@ -161,7 +167,9 @@ class BaseImageEstimator(ImageInference):
             if stop_after is not None:
                 course["max_epochs"] = min(stop_after, course["max_epochs"])
             self._remember(data, goes_on)
-            yield from self._train(data, train, valid, rng, goes_on, course, folder)
+            epochs = self._train(data, train, valid, rng, goes_on, course, folder)
+            n_epochs = course["max_epochs"]
+            yield from told(self, context, epochs, n_epochs, X, y, sample_weight)
             self._publish()
 
     @contextmanager
@@ -449,6 +457,15 @@ class BaseImageEstimator(ImageInference):
         self._frozen = getattr(self.weights, "freeze", None) is not None
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
+
+    def _as_it_stands(self) -> dict[str, Any]:
+        """Fitted attributes, by now, of a copy that further epochs leave alone."""
+        net = copy.copy(self.net_)
+        # Training's generator stays with training.
+        apart = {id(getattr(net, "generator_", None)): None}
+        net.module = net.module_ = copy.deepcopy(net.module_, apart)
+        history = {"history_": _as_frame(net.history), "n_iter_": len(net.history)}
+        return {"net_": net, **history}
 
     def _remember(self, data: TrainingSet, goes_on: bool) -> None:
         """Note who is in training, so as to know them again, and not who they are."""

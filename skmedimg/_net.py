@@ -301,7 +301,7 @@ class ImageNet(NeuralNetClassifier):
         if isinstance(module, Network):
             module.set_generator(self.generator_)
         self.best_: tuple[float, int, dict] = (math.inf, 0, {})
-        self.step_ = 0
+        self.step_, self.ends_ = 0, False
         self.notify("on_train_begin", X=train, y=valid)
         # Callbacks have begun: what they have gathered since comes back as well.
         done = 0 if checkpoint is None else checkpoint.restore(self, train, valid)
@@ -312,11 +312,11 @@ class ImageNet(NeuralNetClassifier):
                 with torch.inference_mode(False), torch.enable_grad():
                     ends = self._run_epoch(epoch, train, valid)
                 module.eval()
-                ends = ends or epoch + 1 == self.max_epochs
-                if checkpoint is not None and not ends:
+                self.ends_ = ends or epoch + 1 == self.max_epochs
+                if checkpoint is not None and not self.ends_:
                     checkpoint.write(self, train, epoch + 1)
                 yield epoch + 1
-                if ends:
+                if self.ends_:  # whoever looks may have set it
                     break
             if valid is None:
                 self._settle_norms(train)
@@ -325,7 +325,7 @@ class ImageNet(NeuralNetClassifier):
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
-            del self.generator_, self.best_, self.step_, self.n_steps_
+            del self.generator_, self.best_, self.step_, self.n_steps_, self.ends_
             module.eval()
         self.notify("on_train_end", X=train, y=valid)
         if checkpoint is not None:

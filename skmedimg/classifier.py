@@ -125,7 +125,10 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         matrix units for it (Intel AMX) training is bfloat16 and prediction float32; all
         else is float32. Weights are float32 throughout.
     callbacks : list of skorch callbacks, default=None
-        Called while training; each fit works on copies.
+        skorch's, which are called with the net at every step that they ask for; each
+        fit works on copies. scikit-learn's own (ProgressBar, ScoringMonitor; from 1.9
+        on) go to `set_callbacks` instead, hear of every epoch of `fit`, and are shared
+        with clones.
     checkpoint : path, default=None
         Folder in which `fit` keeps its state after each epoch. After a crash or a kill
         the same call goes on, and ends as if nothing had been (see Notes). Needs an

@@ -25,7 +25,7 @@ from skmedimg._net import ImageNet
 from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.augmentation import Augmentation
 from skmedimg.io import ImageSequence
-from skmedimg.model_selection import lr_range_test
+from skmedimg.model_selection import OptunaSearchCV, lr_range_test
 
 needs_kill = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 
@@ -517,6 +517,7 @@ def test_what_writes_none(data, tmp_path):
     clf.partial_fit(X, y, classes=[0, 1])
     assert clone(clf).checkpoint == tmp_path
     lr_range_test(clf, X, y, n_steps=10)
+    OptunaSearchCV(clf, {"lr": [0.01]}, n_trials=1, cv=2, random_state=0).fit(X, y)
     assert names(tmp_path) == []
 
 
