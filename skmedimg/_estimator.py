@@ -1,7 +1,6 @@
 """What the image estimators share: the steps of fit, one path from images to logits."""
 
 import copy
-import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
+from skmedimg._checkpoint import check_folder, open_checkpoint
 from skmedimg._checks import (
     PRECISIONS,
     check_callbacks,
@@ -25,23 +25,28 @@ from skmedimg._checks import (
     check_precision,
     check_weight,
 )
+from skmedimg._course import (
+    LEARNING_RATES,
+    auto_batch_size,
+    auto_epochs,
+    make_optimizer,
+)
 from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
 from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
-from skmedimg._net import ImageNet, make_optimizer
+from skmedimg._net import ImageNet
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
+from skmedimg._sklearn_callbacks import CallbackSupportMixin, begin_context, told
 from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
 from skmedimg.images import ImageSpec
 
-_LEARNING_RATES = {"adamw": 3e-3, "adam": 3e-3, "sgd": 0.05, "rmsprop": 1e-3}
 
-
-class BaseImageEstimator(ImageInference):
+class BaseImageEstimator(CallbackSupportMixin, ImageInference):
     """Base of the image estimators; see `CNNImageClassifier` for the parameters."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -66,7 +71,7 @@ class BaseImageEstimator(ImageInference):
             StrOptions({"auto"}),
         ],
         "lr": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "optimizer": [StrOptions(set(_LEARNING_RATES)), callable],
+        "optimizer": [StrOptions(set(LEARNING_RATES)), callable],
         "schedule": [StrOptions({"one_cycle", "cosine", "constant"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "l1": [Interval(Real, 0, None, closed="left")],
@@ -77,6 +82,7 @@ class BaseImageEstimator(ImageInference):
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", *PRECISIONS})],
         "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -123,7 +129,11 @@ class BaseImageEstimator(ImageInference):
             If an argument does not fit; says which, what was seen and what to do. The
             estimator is then as it was before.
         """
-        for _ in self._epochs(X, y, sample_weight, groups):
+        check_folder(self.checkpoint, self.random_state)
+        keep, context = self.checkpoint, begin_context(self)
+        for _ in self._epochs(
+            X, y, sample_weight, groups, folder=keep, context=context
+        ):
             pass
         return self
 
@@ -134,12 +144,16 @@ class BaseImageEstimator(ImageInference):
         sample_weight: Any = None,
         groups: Any = None,
         stop_after: int | None = None,
+        folder: str | os.PathLike | None = None,
+        context: Any = None,
     ) -> Iterator[int]:
         """Fit epoch by epoch; after each, the estimator predicts as it stands.
 
         Tells how many epochs are done, of this call. With `stop_after` training ends
-        after so many of a schedule that is laid out for all. An iterator that is not
-        run to its end leaves the estimator as it was.
+        after so many of a schedule that is laid out for all. With a `folder` for its
+        checkpoint, epochs of an interrupted call are not repeated; scikit-learn's
+        callbacks hear of those in `context`. An iterator that is not run to its end
+        leaves the estimator as it was.
         """
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
@@ -155,7 +169,9 @@ class BaseImageEstimator(ImageInference):
             if stop_after is not None:
                 course["max_epochs"] = min(stop_after, course["max_epochs"])
             self._remember(data, goes_on)
-            yield from self._train(data, train, valid, rng, goes_on, course)
+            epochs = self._train(data, train, valid, rng, goes_on, course, folder)
+            n_epochs = course["max_epochs"]
+            yield from told(self, context, epochs, n_epochs, X, y, sample_weight)
             self._publish()
 
     @contextmanager
@@ -217,29 +233,34 @@ class BaseImageEstimator(ImageInference):
         rng: np.random.Generator,
         goes_on: bool,
         course: dict[str, Any],
+        folder: str | os.PathLike | None = None,
     ) -> Iterator[int]:
         """Train, with half the batch size after each out-of-memory error of a GPU."""
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = auto_batch_size(len(train))
         seeds = rng.integers(2**31, size=3).tolist()
-        before = getattr(self, "net_", None)
+        before, checkpoint = getattr(self, "net_", None), None
         while True:
             net = self._make_net(
                 data, train, int(batch_size), seeds, before if goes_on else None, course
             )
             try:
                 sides = self._feeds(data, train, valid, int(batch_size), seeds[1])
+                params = self.get_params(deep=False)
+                checkpoint = open_checkpoint(folder, params, net, *sides)
                 # Closed here, not when it is collected: callbacks are told of the end.
-                with closing(net.epochs(*sides)) as epochs:
+                with closing(net.epochs(*sides, checkpoint)) as epochs:
                     for epoch in epochs:
                         self.net_ = net
                         yield epoch
                 return
             except torch.OutOfMemoryError as error:
-                if batch_size <= 2:
+                if net.batch_size <= 2:
                     raise
-                batch_size = int(batch_size) // 2
+                batch_size = net.batch_size // 2
+                if checkpoint is not None:
+                    checkpoint.remove()
                 warnings.warn(
                     f"Out of memory on {self.device_} ({error}): training starts again "
                     f"with batch_size={batch_size}.",
@@ -302,7 +323,7 @@ class BaseImageEstimator(ImageInference):
 
     def _learning_rate(self) -> float:
         if self.lr == "auto":
-            return _LEARNING_RATES.get(str(self.optimizer), 1e-3)
+            return LEARNING_RATES.get(str(self.optimizer), 1e-3)
         return float(self.lr)
 
     def _check_same_network(self) -> None:
@@ -441,6 +462,15 @@ class BaseImageEstimator(ImageInference):
         self.n_iter_ = len(net.history)
         self.history_ = _as_frame(net.history)
 
+    def _as_it_stands(self) -> dict[str, Any]:
+        """Fitted attributes, by now, of a copy that further epochs leave alone."""
+        net = copy.copy(self.net_)
+        # Training's generator stays with training.
+        apart = {id(getattr(net, "generator_", None)): None}
+        net.module = net.module_ = copy.deepcopy(net.module_, apart)
+        history = {"history_": _as_frame(net.history), "n_iter_": len(net.history)}
+        return {"net_": net, **history}
+
     def _remember(self, data: TrainingSet, goes_on: bool) -> None:
         """Note who is in training, so as to know them again, and not who they are."""
         patients = self._patients if goes_on else Fingerprints()
@@ -550,16 +580,6 @@ def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
 def shown(part: Any) -> str | None:
     """How a part reads, where that tells it from others of its kind."""
     return repr(part) if isinstance(part, str | BaseEstimator) else None
-
-
-def auto_epochs(n_images: int) -> int:
-    """Epochs by the number of distinct images: few images are seen more often."""
-    return int(np.clip(round(2800 / n_images**0.6), 5, 100))
-
-
-def auto_batch_size(n_images: int) -> int:
-    """Batch size by the number of distinct images: about ten steps an epoch or more."""
-    return int(np.clip(2 ** round(math.log2(max(n_images, 1) / 16)), 16, 64))
 
 
 def _as_frame(history: Any) -> Any:

@@ -284,20 +284,25 @@ class Feed:
         self.images, self.spec, self.device, self.rng = data.images, spec, device, rng
         self.groups = data.groups_at(index)
         self.rows = data.rows[index]
+        self.digest = data.measures.digest[index]
         # Ends of each image's own scale, where it has one.
         own_scale = spec.intensity == "percentile"
         self.windows = data.measures.tails[index] if own_scale else None
         self.target = torch.from_numpy(target[index]).to(device)
         self.weight = torch.from_numpy(weight[index].astype(np.float32)).to(device)
-        n = len(index)
-        # BatchNorm cannot train on one image, and a ragged last batch weighs too much.
-        self.n_batches = max(1, min(-(-n // batch_size), n // 2))
+        self.part_into(batch_size)
         self.resident = self._upload() if device.type == "cuda" else None
         self.held = self._hold() if self.resident is None else None
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.rows)
+
+    def part_into(self, batch_size: int) -> None:
+        """Make batches of so many images, or a few less."""
+        n = len(self)
+        # BatchNorm cannot train on one image, and a ragged last batch weighs too much.
+        self.n_batches = max(1, min(-(-n // batch_size), n // 2))
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         order = np.arange(len(self)) if self.rng is None else self._shuffled(self.rng)

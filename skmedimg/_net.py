@@ -17,151 +17,27 @@ import torch
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from skmedimg._checkpoint import Checkpoint
 from skmedimg._checks import check_device, is_of_this_fit
+from skmedimg._course import schedule_factor
 from skmedimg._feed import Feed
+from skmedimg._loss import probabilities
 from skmedimg._modules import lay_out_filters, trains_channels_last
 from skmedimg._random import drawing_from, undisturbed
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
 
-_FOCAL_GAMMA = 2.0
 # So many images tell means and variances to a percent.
 _SETTLING_IMAGES = 1024
-
-
-class ClassificationLoss(nn.Module):
-    """Loss of every target on its own, before weighting.
-
-    Parameters
-    ----------
-    kind : {"softmax", "sigmoid"}
-        "softmax": one class an image, target (n,) of class indices, logits (n, K).
-        "sigmoid": target (n,) or (n, L) of 0 and 1, logits (n, 1) or (n, L).
-    loss : {"cross_entropy", "focal"}, default="cross_entropy"
-        "focal" multiplies the cross-entropy by (1 - p)^2, p the probability of the true
-        class (Lin et al., ICCV 2017).
-    label_smoothing : float, default=0.0
-        Share of the target that is spread evenly over the classes.
-    """
-
-    def __init__(
-        self, kind: str, loss: str = "cross_entropy", label_smoothing: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.kind, self.loss, self.label_smoothing = kind, loss, label_smoothing
-
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        logits = logits.float()
-        smooth = self.label_smoothing
-        if self.kind == "sigmoid":
-            logits = logits.view(target.shape)
-            soft = target * (1 - smooth) + smooth / 2
-            loss = binary_cross_entropy_with_logits(logits, soft, reduction="none")
-            p_true = torch.sigmoid(logits * (2 * target - 1))
-        else:
-            log_p = log_softmax(logits, dim=1)
-            log_p_true = log_p.gather(1, target[:, None])[:, 0]
-            loss = -(1 - smooth) * log_p_true - smooth * log_p.mean(1)
-            p_true = log_p_true.exp()
-        return loss * (1 - p_true) ** _FOCAL_GAMMA if self.loss == "focal" else loss
-
-
-def probabilities(logits: torch.Tensor, kind: str, n_outputs: int) -> torch.Tensor:
-    """Class (label) probabilities in double precision, two columns for one logit."""
-    logits = logits.double()
-    if kind == "softmax":
-        return logits.softmax(1)
-    p = torch.sigmoid(logits)
-    return torch.cat([torch.sigmoid(-logits), p], 1) if n_outputs == 1 else p
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """Context in which the network computes in `precision`."""
     narrow = precision != torch.float32
     return torch.autocast(device.type, dtype=precision, enabled=narrow)
-
-
-def schedule_factor(schedule: str, progress: float) -> float:
-    """Factor on the learning rate after a share `progress` of all steps.
-
-    "one_cycle" rises linearly over the first fifth and falls along a cosine to zero
-    (Smith & Topin, 2018); "cosine" only falls (Loshchilov & Hutter, ICLR 2017).
-    """
-    if schedule == "constant":
-        return 1.0
-    rise = 0.2 if schedule == "one_cycle" else 0.0
-    if progress < rise:
-        return 0.05 + 0.95 * progress / rise
-    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
-
-
-def make_optimizer(
-    module: nn.Module,
-    lr: float,
-    *,
-    optimizer: Any,
-    weight_decay: float,
-    lr_scale: float = 1.0,
-    head: frozenset[nn.Parameter] = frozenset(),
-) -> torch.optim.Optimizer:
-    """Optimizer by name or class; only weights decay, not biases and norms.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Network whose parameters to optimise.
-    lr : float
-        Learning rate.
-    optimizer : {"adamw", "adam", "sgd", "rmsprop"} or type
-        "sgd" has Nesterov momentum .9; "rmsprop" has Keras' rho .9 and epsilon 1e-7.
-    weight_decay : float
-        Decoupled for "adamw", an L2 penalty for the others.
-    lr_scale : float, default=1.0
-        Factor on the rate of all parameters but those of `head`.
-    head : frozenset of torch.nn.Parameter, default=frozenset()
-        Of the last layer.
-    """
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = []
-    for scale, part in ((1.0, head), (lr_scale, frozenset(parameters) - head)):
-        rate = {"lr": lr * scale, "lr_scale": scale}
-        weights = [p for p in parameters if p in part and p.ndim > 1]
-        others = [p for p in parameters if p in part and p.ndim <= 1]
-        groups.append({"params": weights, "weight_decay": weight_decay, **rate})
-        groups.append({"params": others, "weight_decay": 0.0, **rate})
-    groups = [group for group in groups if group["params"]]
-    if not groups:
-        raise ValueError(
-            f"architecture gave a {type(module).__name__} without parameters to train."
-        )
-    fused = parameters[0].device.type in {"cpu", "cuda"}
-    if optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, fused=fused)
-    if optimizer == "adam":
-        return torch.optim.Adam(groups, lr=lr, fused=fused)
-    if optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=fused)
-    if optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=lr, alpha=0.9, eps=1e-7)
-    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.SparseAdam):
-        raise TypeError(
-            "optimizer=SparseAdam takes sparse gradients, which images do not give: "
-            "use 'adam'."
-        )
-    try:
-        made = optimizer(groups, lr=lr)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"optimizer={optimizer!r} cannot be made: {error}") from error
-    if not isinstance(made, torch.optim.Optimizer):
-        raise TypeError(
-            f"optimizer={optimizer!r} gave a {type(made).__name__}; pass a class of "
-            "torch.optim or one of 'adamw', 'adam', 'sgd', 'rmsprop'."
-        )
-    return made
 
 
 class ImageNet(NeuralNetClassifier):
@@ -287,43 +163,63 @@ class ImageNet(NeuralNetClassifier):
         return self
 
     def epochs(
-        self, train: Feed, valid: Feed | None = None
+        self,
+        train: Feed,
+        valid: Feed | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Generator[int, None, None]:
         """Train epoch by epoch, and tell after each how many are done.
 
-        While the caller looks, the module is in evaluation mode.
+        While the caller looks, the module is in evaluation mode. Epochs that a
+        checkpoint holds are not repeated.
         """
-        if not self.initialized_:
-            self.initialize()
-        module = self.module_
-        self.start_generators()
-        if isinstance(module, Network):
-            module.set_generator(self.generator_)
-        self.best_: tuple[float, int, dict] = (math.inf, 0, {})
-        self.step_, self.n_steps_ = 0, max(1, self.horizon * train.n_batches)
-        self.notify("on_train_begin", X=train, y=valid)
+        done = self._begin(train, valid, checkpoint)
+        module, ended = self.module_, False
         try:
-            for epoch in range(self.max_epochs):
+            for epoch in range(done, self.max_epochs):
                 # Also where the caller has turned gradients off.
                 with torch.inference_mode(False), torch.enable_grad():
                     ends = self._run_epoch(epoch, train, valid)
                 module.eval()
+                self.ends_ = ends or epoch + 1 == self.max_epochs
+                if checkpoint is not None and not self.ends_:
+                    checkpoint.write(self, train, epoch + 1)
                 yield epoch + 1
-                if ends:
+                if self.ends_:  # whoever looks may have set it
                     break
             if valid is None:
                 self._settle_norms(train)
             elif self.best_[2]:
                 module.load_state_dict(self.best_[2])
+            ended = True
         except GeneratorExit:
             pass  # the caller has seen enough, and callbacks are to know of the end
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
-            del self.generator_, self.best_, self.step_, self.n_steps_
+            del self.generator_, self.best_, self.step_, self.n_steps_, self.ends_
             module.eval()
         self.notify("on_train_end", X=train, y=valid)
         self._let_go()
+        if checkpoint is not None and ended:
+            checkpoint.remove()
+
+    def _begin(
+        self, train: Feed, valid: Feed | None, checkpoint: Checkpoint | None
+    ) -> int:
+        """Make what lives as long as training does; tell how many epochs are done."""
+        if not self.initialized_:
+            self.initialize()
+        self.start_generators()
+        if isinstance(self.module_, Network):
+            self.module_.set_generator(self.generator_)
+        self.best_: tuple[float, int, dict] = (math.inf, 0, {})
+        self.step_, self.ends_ = 0, False
+        self.notify("on_train_begin", X=train, y=valid)
+        # Callbacks have begun: what they have gathered since comes back as well.
+        done = 0 if checkpoint is None else checkpoint.restore(self, train, valid)
+        self.n_steps_ = max(1, self.horizon * train.n_batches)
+        return done
 
     def _let_go(self) -> None:
         """Forget callbacks of this fit alone: they hold files, which do not pickle."""

@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from skmedimg._estimator import BaseImageEstimator
 from skmedimg._feed import TrainingSet
 from skmedimg._fingerprints import patient_key
-from skmedimg._net import ClassificationLoss
+from skmedimg._loss import ClassificationLoss
 from skmedimg._targets import LabelEncoding
 from skmedimg.images import groups_of
 
@@ -125,11 +125,17 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         matrix units for it (Intel AMX) training is bfloat16 and prediction float32; all
         else is float32. Weights are float32 throughout.
     callbacks : list of skorch callbacks or functions, default=None
-        Called while training; each fit works on copies. A function is called as
+        Called with the net at every step that they ask for; each fit works on copies.
+        scikit-learn's own (ProgressBar, ScoringMonitor; from 1.9 on) go to
+        `set_callbacks` instead. A function is called as
         ``function(name, estimator)`` when a fit begins, and makes a callback for that
         fit alone, such as one that logs to TensorBoard or MLflow. `name` is
         "study/trial-002/fold-0" or "study/refit" in an `OptunaSearchCV`, elsewhere
         "fit-" and eight hexadecimal digits that no other fit has.
+    checkpoint : path, default=None
+        Folder in which `fit` keeps its state after each epoch. After a crash or a kill
+        the same call goes on, and ends as if nothing had been (see Notes). Needs an
+        integer `random_state`.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, shuffling, augmentation and dropout. Equal seeds give bit-equal
         models on a CPU with equal numbers of threads. None takes a fresh seed. No
@@ -169,6 +175,15 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     -----
     A pipeline step that turns an `skmedimg.io.ImageSequence` into a plain array loses
     the groups: pass ``groups`` to fit as well (in a pipeline with metadata routing on).
+
+    A checkpoint is one file, named by the parameters, the images, labels and weights,
+    the split, and the versions of skmedimg and PyTorch. So fits may share a folder,
+    those of a search too: one that differs in anything begins anew, and touches no file
+    but its own, which is removed when it ends. The file holds weights, and no images.
+    Of skorch callbacks it keeps numbers and weights in attributes that end in an
+    underscore, as those of EarlyStopping do; what else they hold begins anew, as does
+    an augmentation that draws from a generator of its own. `partial_fit` writes none,
+    nor does `skmedimg.model_selection.OptunaSearchCV`, which keeps trials in its study.
 
     A class whose images all have weight zero stays in `classes_`, as elsewhere in
     scikit-learn; nothing is learnt of it.
@@ -226,6 +241,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         device: Any = "auto",
         precision: str = "auto",
         callbacks: list | None = None,
+        checkpoint: Any = None,
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -253,6 +269,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         self.device = device
         self.precision = precision
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.random_state = random_state
         self.verbose = verbose
 

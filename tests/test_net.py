@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from skmedimg import CNNImageClassifier
 from skmedimg._feed import to_tensor
+from skmedimg._loss import ClassificationLoss
 from skmedimg._modules import trains_channels_last
-from skmedimg._net import ClassificationLoss
 from skmedimg._random import drawing_from
 from skmedimg.architectures import ResNet, SimpleCNN
 from skmedimg.architectures.resnet import ResNetModule

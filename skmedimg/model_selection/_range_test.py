@@ -166,6 +166,7 @@ def lr_range_test(
     riser = RateRiser(np.geomspace(lr_min, lr_max, n_steps), _DIVERGED)
     trained = clone(estimator).set_params(
         callbacks=[riser],
+        checkpoint=None,
         early_stopping=False,
         # An epoch has a step at least; the end comes first.
         max_epochs=n_steps + 1,

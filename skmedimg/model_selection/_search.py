@@ -447,7 +447,7 @@ def _described(estimator: Any) -> str:
     """An estimator as it reads, without what does not change its scores."""
     plain = clone(estimator)
     for name in plain.get_params(deep=True):
-        if name.split("__")[-1] in ("device", "verbose", "n_jobs"):
+        if name.split("__")[-1] in ("checkpoint", "device", "verbose", "n_jobs"):
             plain.set_params(**{name: None})
     return _without_address(plain.__repr__(N_CHAR_MAX=10**6))
 

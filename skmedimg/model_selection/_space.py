@@ -302,11 +302,11 @@ def default_search_space(estimator: Any, X: Any = None) -> dict[str, Any]:
 def _training_space(estimator: Any) -> dict[str, Any]:
     from optuna.distributions import FloatDistribution
 
-    from skmedimg._estimator import _LEARNING_RATES
+    from skmedimg._course import LEARNING_RATES
 
     lr = estimator.lr
     if lr == "auto":
-        lr = _LEARNING_RATES.get(str(estimator.optimizer), 1e-3)
+        lr = LEARNING_RATES.get(str(estimator.optimizer), 1e-3)
     return {
         "lr": FloatDistribution(_round(lr / 10), _round(lr * 10 / 3), log=True),
         "weight_decay": FloatDistribution(1e-3, 0.3, log=True),

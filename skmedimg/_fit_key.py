@@ -1,0 +1,123 @@
+"""Which fit it is: one name for all that the result of a fit depends on."""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from hashlib import blake2b
+from types import CodeType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import skmedimg
+from skmedimg._feed import Feed
+
+if TYPE_CHECKING:
+    from skmedimg._net import ImageNet
+
+# These change nothing, or are told by what is made of them: weights and seeds.
+_APART = {"callbacks", "checkpoint", "device", "random_state", "verbose", "weights"}
+
+
+def fit_key(
+    params: Mapping[str, Any], net: "ImageNet", train: Feed, valid: Feed | None
+) -> str:
+    """Name of a fit, by all that its result depends on.
+
+    Parameters
+    ----------
+    params : mapping
+        Of the estimator.
+    net : ImageNet
+        Ready to begin: its weights stand for those of `weights` or of a warm start.
+    train, valid : Feed
+        Images, labels and weights; the split stands for the groups.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    told = {name: value for name, value in params.items() if name not in _APART}
+    parts = [
+        skmedimg.__version__,
+        torch.__version__,
+        _described(told),
+        [_listener(entry) for entry in params["callbacks"] or ()],
+        repr(net.module_),
+        _described(net.module_.state_dict()),
+        _described(net.optimizer_.state_dict()),
+        [net.seed, len(net.history), str(net.device), net.precision],
+        [net.max_epochs, net.horizon, net.patience],
+        [_images(feed) for feed in (train, valid) if feed is not None],
+    ]
+    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _images(feed: Feed) -> list:
+    return [
+        repr(feed.spec),
+        *map(_described, (feed.digest, feed.target, feed.weight, feed.windows)),
+    ]
+
+
+def _listener(entry: Any) -> Any:
+    """A skorch callback, named or not; loggers hold what differs in every process."""
+    if isinstance(entry, tuple):
+        return [entry[0], _listener(entry[1])]
+    if isinstance(entry, type) or not hasattr(entry, "get_params"):
+        return _described(entry)  # a class, or a function that makes one
+    params = entry.get_params(deep=False)
+    held = {
+        name: value
+        for name, value in params.items()
+        if callable(value) or not hasattr(value, "__dict__")
+    }
+    return [_described(type(entry)), _described(held)]
+
+
+def _described(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """Lists and text, equal where two values do the same in a fit.
+
+    Functions are known by their code; of classes the name alone.
+    """
+    if id(value) in above:
+        return "itself"
+    inside = partial(_described, above=(*above, id(value)))
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return _described_array(value)
+    if isinstance(value, Mapping):
+        return sorted([repr(key), inside(item)] for key, item in value.items())
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, list | tuple):
+        return list(map(inside, value))
+    if isinstance(value, partial):
+        return inside([value.func, value.args, value.keywords])
+    if isinstance(value, MethodType):
+        return inside([value.__func__, value.__self__])
+    if isinstance(value, CodeType):
+        return [value.co_code.hex(), value.co_names, inside(value.co_consts)]
+    if isinstance(value, FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or ()]
+        defaults = [value.__defaults__, value.__kwdefaults__]
+        return [value.__qualname__, *inside([value.__code__, held, defaults])]
+    if hasattr(value, "__qualname__"):  # a class, or a function in C
+        return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "get_params"):
+        return [inside(type(value)), inside(value.get_params(deep=False))]
+    if hasattr(value, "__dict__"):
+        return [inside(type(value)), inside(vars(value))]
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _described_array(value: np.ndarray | torch.Tensor) -> list:
+    if isinstance(value, torch.Tensor):
+        whole = value.detach().cpu().contiguous()
+        raw = whole.flatten().view(torch.uint8).numpy()
+    elif value.dtype.hasobject:
+        return [_described(item) for item in value.tolist()]
+    else:
+        raw = np.ascontiguousarray(value)
+    return [str(value.dtype), tuple(value.shape), blake2b(raw.data).hexdigest()]

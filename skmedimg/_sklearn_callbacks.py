@@ -1,0 +1,79 @@
+"""scikit-learn's callbacks, from 1.9 on: what a fit tells them, one task an epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn 1.8
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Without `set_callbacks`: there is nothing to call yet."""
+
+
+__all__ = ["CallbackSupportMixin", "begin_context", "told"]
+
+
+def begin_context(estimator: Any) -> Any:
+    """The context of a fit, None in scikit-learn 1.8; the callbacks are set up.
+
+    To be called outside of whatever takes a failed fit back: scikit-learn finds there
+    what it has to end.
+    """
+    if not hasattr(estimator, "set_callbacks"):
+        return None
+    return estimator._init_callback_context(max_subtasks=None)
+
+
+def told(
+    estimator: Any,
+    context: Any,
+    epochs: Iterator[int],
+    n_epochs: int,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+) -> Iterator[int]:
+    """Pass epochs on, and tell callbacks when each begins and ends.
+
+    Parameters
+    ----------
+    estimator : BaseImageEstimator
+        In training.
+    context : sklearn.callback.CallbackContext or None
+        From `begin_context`.
+    epochs : iterator of int
+        Trains one at each step.
+    n_epochs : int
+        So many at most.
+    X, y, sample_weight : array-like
+        As given to fit.
+
+    Yields
+    ------
+    int
+        What `epochs` gives.
+    """
+    if context is None:
+        yield from epochs
+        return
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+    data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+    # A fit learns it from the number of images.
+    context.max_subtasks = n_epochs
+    context.call_on_fit_task_begin(**data)
+    task = context.subcontext("epoch").call_on_fit_task_begin(**data)
+    for told_of, epoch in enumerate(epochs, 1):
+        stop = task.call_on_fit_task_end(
+            **data, reconstruction_attributes=estimator._as_it_stands
+        )
+        net = estimator.net_
+        net.ends_ = net.ends_ or stop
+        yield epoch
+        if not net.ends_:
+            # More than planned, where a GPU was too small and training began again.
+            context.max_subtasks = max(n_epochs, told_of + 1)
+            task = context.subcontext("epoch").call_on_fit_task_begin(**data)
+    context.call_on_fit_task_end(
+        **data, reconstruction_attributes=estimator._as_it_stands
+    )
