@@ -72,6 +72,16 @@ def test_repeated_images_of_a_patient_tell_nothing_new():
     np.testing.assert_allclose(got, plain, rtol=1e-3)
 
 
+def test_order_of_rows_does_not_matter():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=(120, 2)).astype(float)
+    score = rng.normal(size=truth.shape) + 2 * truth
+    truth[:10] = np.nan
+    got = macro_auc_ci(truth[::-1], score[::-1])
+    assert got == pytest.approx(macro_auc_ci(truth, score))
+    assert got == pytest.approx(macro_auc_ci(truth[10:], score[10:]))
+
+
 def test_unknown_labels_are_left_out():
     rng = np.random.default_rng(0)
     truth = rng.integers(2, size=(200, 3)).astype(float)

@@ -272,3 +272,10 @@ def test_scorer_without_units_says_where_they_come_from():
     clf = LogisticRegression().fit(X, y)
     with pytest.raises(ValueError, match=r"with groups, or .*metadata routing"):
         UnitScorer()(clf, X, y)
+
+
+@pytest.mark.parametrize("grades", [[2, 3], [1, 2], [2, 2]])
+def test_of_grades_the_greatest_counts_whichever_occur(grades):
+    y, unit = np.repeat([grades, grades[::-1]], 3, axis=0).ravel(), np.arange(12) // 2
+    units = aggregate_by_unit(y, np.full((12, 5), 0.2), unit, label="any")
+    assert (units.y == max(grades)).all()

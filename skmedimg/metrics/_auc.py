@@ -89,10 +89,12 @@ def roc_auc_ci(
     variance is known; with `groups` it is the number of clusters that hold a class.
     Where a few of them make up the variance it is known less well than that: the
     degrees are then ``2 (Σ e²)² / Σ e⁴ - 1``, where e is what a cluster adds to the
-    error of the area, or 3 if that is more. These are Satterthwaite's, with a variance
-    of Σ e² that is estimated from the e themselves, as Pan and Wall do [5]_. Where one
-    cluster has most cases of a class, so that (Σ m)² / Σ m² of its clusters of m cases
-    is below 2, they are one less than that.
+    error of the area, or 3 if that is more. These are Satterthwaite's with a variance
+    of Σ e² that is estimated from the e themselves, after an idea of Pan and Wall [5]_;
+    not centred and one less, they are smaller on purpose. One patient of two images is
+    enough for this rule: near 0 and 1 it may then widen an interval by a tenth. Where
+    one cluster has most cases of a class, so that (Σ m)² / Σ m² of its clusters of m
+    cases is below 2, they are one less than that.
 
     Two cases leave this variance zero or undefined: scores that separate the classes
     perfectly (or are constant), and a class of a single case. There method 5 of
@@ -138,7 +140,7 @@ def roc_auc_ci(
     >>> print(f"{auc:.2f} ({low:.2f} to {high:.2f})")
     0.74 (0.63 to 0.82)
 
-    Every case counted four times tells no more, which `groups` knows:
+    Every case counted four times tells hardly more, which `groups` knows:
 
     >>> y, score = np.repeat(y, 4), np.repeat(score, 4)
     >>> patient = np.repeat(np.arange(120), 4)

@@ -194,7 +194,8 @@ def _area(
     truth: np.ndarray, score: np.ndarray, cluster: np.ndarray, level: float
 ) -> _Area:
     known = np.flatnonzero(~np.isnan(truth))
-    positive, own = truth[known] == 1, cluster[known]
+    positive = truth[known] == 1
+    _, own = np.unique(cluster[known], return_inverse=True)
     components = delong_components(positive, score[known])
     value = float(components[positive].mean())
     errors = np.zeros(len(truth))

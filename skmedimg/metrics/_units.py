@@ -85,11 +85,13 @@ def aggregate_by_unit(
         its score or scores. "max" and "noisy-or" grow with the number of images.
     label : {"same", "any", "consensus"}, default="same"
         What the label of a unit is whose images differ in theirs: an error; the
-        positive one, so that one positive image makes a unit positive (of more than two
-        classes, grades, the greatest); or the most frequent, an error where two are.
+        positive one, so that one positive image makes a unit positive (of grades, which
+        are more than two classes, the greatest); or the most frequent, an error where
+        two are.
     pos_label : int, float, bool or str, default=None
         Label of the positive class, for ``label="any"``. None means 1, and is allowed
-        where the labels are {0, 1} or {-1, 1}, or more than two.
+        where the labels are {0, 1} or {-1, 1}, or grades: more than two labels, or a
+        `proba` of more than two columns.
     groups : array-like of shape (n_images,), default=None
         Cluster of each image, for example its patient where units are lesions.
 
@@ -134,7 +136,8 @@ def aggregate_by_unit(
             )
     code = check_groups(unit, len(y), "unit")
     _, first, n_images = np.unique(code, return_index=True, return_counts=True)
-    of_unit = _unit_labels(y, code, names[first], label, pos_label)
+    graded = proba.ndim == 2 and proba.shape[1] > 2
+    of_unit = _unit_labels(y, code, names[first], label, pos_label, graded)
     of_groups, cluster = None, None
     if groups is not None:
         cluster = check_groups(groups, len(y))
@@ -171,7 +174,12 @@ def _check_proba(proba: Any, method: Any) -> np.ndarray:
 
 
 def _unit_labels(
-    y: np.ndarray, code: np.ndarray, names: np.ndarray, label: str, pos_label: Any
+    y: np.ndarray,
+    code: np.ndarray,
+    names: np.ndarray,
+    label: str,
+    pos_label: Any,
+    graded: bool,
 ) -> np.ndarray:
     label_code, labels = encode(y, "y")
     table = np.zeros((len(names), len(labels)), dtype=int)
@@ -186,7 +194,7 @@ def _unit_labels(
             "finer unit."
         )
     if label == "any":
-        if len(labels) > 2 and pos_label is None:
+        if (graded or len(labels) > 2) and pos_label is None:
             return _greatest(y, code, len(names))
         positive = positive_code(labels, pos_label, "y", at_least=1)
         has_it = table[:, positive] > 0 if positive >= 0 else False
