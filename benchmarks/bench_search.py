@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=18)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=72)
+    parser.add_argument("--trials", type=int, default=36)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--space", choices=SPACES, default="points")
     args = parser.parse_args()

@@ -75,9 +75,8 @@ class OptunaSearchCV(BaseSearchCV):
         callable, such as a class of `optuna.samplers`, makes one a trial from ``seed``,
         which keeps the promise of `random_state`; a sampler itself is taken as it is.
     pruner : optuna pruner, default=None
-        What ends trials early. None lets a third go on at a sixth and at a third of the
-        course (asynchronous successive halving); ``optuna.pruners.NopPruner()`` ends
-        none.
+        What ends trials early. None lets the best third go on at a sixth of the course;
+        ``optuna.pruners.NopPruner()`` ends none.
     storage : str, path or optuna storage, default=None
         Where the study is kept: a database ("sqlite:///study.db",
         "postgresql://user@host/base"), the path of a journal file, or None for the

@@ -19,7 +19,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from skmedimg._fit_names import fits_named, names_from
-from skmedimg.model_selection._sampling import HalvingPruner, make_sampler
+from skmedimg.model_selection._sampling import EarlyPruner, make_sampler
 from skmedimg.model_selection._space import Params, Space
 from skmedimg.model_selection._study import (
     HORIZON,
@@ -328,7 +328,7 @@ def run_trials(plan: Plan, process: int = 0) -> None:
             study_name=plan.study_name,
             storage=storage,
             sampler=make_sampler(plan.sampler, plan.seed, plan.n_jobs),
-            pruner=HalvingPruner() if plan.pruner is None else plan.pruner,
+            pruner=EarlyPruner() if plan.pruner is None else plan.pruner,
         )
         while time.time() < plan.deadline:
             bury_lost_trials(study)
