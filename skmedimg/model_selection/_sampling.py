@@ -17,7 +17,8 @@ from skmedimg.model_selection._study import HORIZON, is_lost, position
 # were replayed in 40 orders. The rate of a one-cycle schedule is highest at a fifth: at
 # epoch 3 the best trial was third, from 4 to 12 mostly 11th to 14th, at the end first.
 # One look at a sixth found it in 95 % of the orders, at .23 of the grid's cost in the
-# median; a second look, at a third, lost it in 88 %.
+# median; a second look, at a third, lost it in 88 %. On BreastMNIST one look found the
+# best in 25 of 25 orders, at .21.
 _KEPT = 3
 _SHARE = 6
 
