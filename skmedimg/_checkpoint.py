@@ -21,6 +21,7 @@ from skorch.callbacks import Callback
 
 from skmedimg._feed import Feed
 from skmedimg._fit_key import fit_key
+from skmedimg._modules import lay_out_moments
 
 if TYPE_CHECKING:
     from skmedimg._net import ImageNet
@@ -204,6 +205,7 @@ def _restore(
     for parameter, frozen in zip(parameters, state["frozen"], strict=True):
         parameter.requires_grad_(not frozen)
     net.optimizer_.load_state_dict(state["optimizer"])
+    lay_out_moments(net.optimizer_)
     net.step_, net.best_ = state["step"], state["best"]
     net.generator_.set_state(state["generator"])
     _shuffler(train).state = state["shuffler"]

@@ -35,6 +35,7 @@ from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
 from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
+from skmedimg._modules import lay_out_moments
 from skmedimg._net import ImageNet
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
@@ -575,6 +576,7 @@ def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
     for old, new in pairs:
         if old in kept and new.requires_grad:
             net.optimizer_.state[new] = copy.deepcopy(kept[old])
+    lay_out_moments(net.optimizer_)
 
 
 def shown(part: Any) -> str | None:

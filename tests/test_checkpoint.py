@@ -191,6 +191,24 @@ def test_warm_start(data, tmp_path):
     assert models[0].n_iter_ == 10
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_another_number_of_threads(before, after, data, tmp_path, monkeypatch):
+    # Dropout would draw in the order of memory.
+    settings = {"architecture": ResNet(width=4, depth=2), "lr": 0.01}
+    settings |= {"precision": "float32", "augmentation": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: before)
+        whole = fit(settings, None, data)
+        interrupt(settings, tmp_path, data, after=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: after)
+        again = fit(settings, tmp_path, data)
+    assert again.n_iter_ == whole.n_iter_
+    # Layouts sum in another order, no more than that.
+    p, q = again.predict_proba(data[0]), whole.predict_proba(data[0])
+    np.testing.assert_allclose(p, q, atol=1e-5)
+
+
 def test_pretrained_weights(data, tmp_path):
     X, y, _ = data
     start = clone(CLF).fit(X, 1 - y).module_.state_dict()

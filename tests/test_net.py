@@ -237,6 +237,25 @@ def test_threads_and_channels_decide_on_the_layout(
         assert trains_channels_last(net, torch.device("cpu"), precision) is last
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_partial_fit_goes_on_with_another_number_of_threads(
+    before, after, tiny, monkeypatch
+):
+    def train(*all_threads):
+        clf = tiny(batch_size=4, lr=0.01, augmentation=None, precision="float32")
+        for threads in all_threads:
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, "get_num_threads", lambda n=threads: n)
+                clf.partial_fit(X, Y, [0, 1])
+        return clf
+
+    same, moved = train(*6 * [before]), train(*3 * [before], *3 * [after])
+    assert moved.net_.channels_last_ is (after == 1)
+    # Layouts sum in another order, no more than that.
+    p, q = moved.predict_proba(X), same.predict_proba(X)
+    np.testing.assert_allclose(p, q, atol=1e-5)
+
+
 def test_narrow_strided_networks_train_in_the_plain_layout(images):
     # Channels last, oneDNN would corrupt memory in the gradient of this convolution.
     seen = []
