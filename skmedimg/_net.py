@@ -332,8 +332,10 @@ class ImageNet(NeuralNetClassifier):
         with autocast(x.device, self._precision_now()):
             if isinstance(module, Network):
                 return module(x)
-            # In evaluation too: some networks draw there, against the convention.
-            with drawing_from(self.generator_):
+            # Gone when training ends. Until then it serves evaluation too: some
+            # networks draw there, against the convention.
+            generator = getattr(self, "generator_", None)
+            with nullcontext() if generator is None else drawing_from(generator):
                 return module(x)
 
     def _precision_now(self) -> torch.dtype:

@@ -1,5 +1,7 @@
 """The loss, and training that goes wrong: divergence, Ctrl-C, too little memory."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -342,6 +344,19 @@ def test_folded_network_predicts_the_same(architecture, shape):
     for few in (slice(300), slice(20)):
         logits = clf.decision_function(images[few])
         np.testing.assert_allclose(logits, expected[few], atol=1e-5)
+
+
+def test_foreign_network_predicts_by_itself(images):
+    images, y = images
+    with drawing_from(torch.Generator()):
+        dense = nn.Sequential(nn.Flatten(), nn.Linear(100, 8), nn.ReLU())
+        dense.append(nn.Linear(8, 1))
+    clf = CNNImageClassifier(dense, max_epochs=2, random_state=0).fit(images, y)
+    prepared = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
+    for one in (clf, pickle.loads(pickle.dumps(clf))):
+        p = one.net_.predict_proba(prepared)
+        np.testing.assert_allclose(p, clf.predict_proba(images), atol=1e-6)
+        assert np.array_equal(one.net_.predict(prepared), clf.predict(images))
 
 
 @pytest.mark.parametrize("n", [16, 320])
