@@ -3,7 +3,7 @@
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from numbers import Integral, Real
@@ -235,7 +235,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         goes_on: bool,
         course: dict[str, Any],
         folder: str | os.PathLike | None = None,
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Train, with half the batch size after each out-of-memory error of a GPU."""
         batch_size = self.batch_size
         if batch_size == "auto":

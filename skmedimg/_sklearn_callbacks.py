@@ -1,6 +1,7 @@
 """scikit-learn's callbacks, from 1.9 on: what a fit tells them, one task an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 try:
@@ -28,7 +29,7 @@ def begin_context(estimator: Any) -> Any:
 def told(
     estimator: Any,
     context: Any,
-    epochs: Iterator[int],
+    epochs: Generator[int, None, None],
     n_epochs: int,
     X: Any,
     y: Any,
@@ -42,8 +43,8 @@ def told(
         In training.
     context : sklearn.callback.CallbackContext or None
         From `begin_context`.
-    epochs : iterator of int
-        Trains one at each step.
+    epochs : generator of int
+        Trains one at each step; tells how many are done, by a checkpoint included.
     n_epochs : int
         So many at most.
     X, y, sample_weight : array-like
@@ -63,17 +64,20 @@ def told(
     context.max_subtasks = n_epochs
     context.call_on_fit_task_begin(**data)
     task = context.subcontext("epoch").call_on_fit_task_begin(**data)
-    for told_of, epoch in enumerate(epochs, 1):
-        stop = task.call_on_fit_task_end(
-            **data, reconstruction_attributes=estimator._as_it_stands
-        )
-        net = estimator.net_
-        net.ends_ = net.ends_ or stop
-        yield epoch
-        if not net.ends_:
-            # More than planned, where a GPU was too small and training began again.
-            context.max_subtasks = max(n_epochs, told_of + 1)
-            task = context.subcontext("epoch").call_on_fit_task_begin(**data)
+    # Closed here, where a callback fails, so that training comes to its end.
+    with closing(epochs):
+        for told_of, epoch in enumerate(epochs, 1):
+            # Fewer than planned where a checkpoint had some; more where a GPU was too
+            # small and training began again.
+            context.max_subtasks = told_of + n_epochs - epoch
+            stop = task.call_on_fit_task_end(
+                **data, reconstruction_attributes=estimator._as_it_stands
+            )
+            net = estimator.net_
+            net.ends_ = net.ends_ or stop
+            yield epoch
+            if not net.ends_:
+                task = context.subcontext("epoch").call_on_fit_task_begin(**data)
     context.call_on_fit_task_end(
         **data, reconstruction_attributes=estimator._as_it_stands
     )

@@ -24,6 +24,7 @@ from skmedimg import CNNImageClassifier
 from skmedimg._net import ImageNet
 from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.augmentation import Augmentation
+from skmedimg.exceptions import NonFiniteLossError
 from skmedimg.io import ImageSequence
 from skmedimg.model_selection import OptunaSearchCV, lr_range_test
 
@@ -484,6 +485,17 @@ def test_damaged_file(damage, data, tmp_path):
     assert kept.read_bytes() == damaged
     kept.unlink()
     assert_same(fit({}, tmp_path, data), fit({}, None, data), data)
+
+
+def test_a_fit_that_diverges_leaves_no_file(data, tmp_path):
+    class Faster(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            net.lr = 1e30 if net.history[-1, "epoch"] == 3 else net.lr
+
+    settings = {"optimizer": "sgd", "callbacks": [Faster()]}
+    with pytest.raises(NonFiniteLossError, match="epoch 3"):
+        fit(settings, tmp_path, data)
+    assert names(tmp_path) == []
 
 
 def test_full_disk(data, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
 
 from skmedimg.model_selection import OptunaSearchCV
 
@@ -113,6 +114,25 @@ def test_failed_fit_is_torn_down_and_leaves_no_trace(images, tiny):
         clf.fit(X, y[:-1])
     assert recorder.events == ["setup", "teardown"]
     assert vars(clf) == before
+
+
+def test_a_callback_that_fails_ends_training(images, tiny):
+    class Failing(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            raise OSError("disk full")
+
+    ended = []
+
+    class Ending(Callback):
+        def on_train_end(self, net, **kwargs):
+            ended.append(net)
+
+    clf = tiny(callbacks=[lambda name, estimator: Ending()]).set_callbacks(Failing())
+    with pytest.raises(OSError, match="disk full") as error:
+        clf.fit(*images)
+    # Already here, where the traceback still holds on to all that was running.
+    assert error.tb is not None
+    assert len(ended) == 1
 
 
 def test_scoring_monitor(images, tiny):
