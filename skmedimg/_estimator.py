@@ -466,8 +466,9 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
     def _as_it_stands(self) -> dict[str, Any]:
         """Fitted attributes, by now, of a copy that further epochs leave alone."""
         net = copy.copy(self.net_)
+        net._let_go()
         # Training's generator stays with training.
-        apart = {id(getattr(net, "generator_", None)): None}
+        apart = {id(vars(net).pop("generator_", None)): None}
         net.module = net.module_ = copy.deepcopy(net.module_, apart)
         history = {"history_": _as_frame(net.history), "n_iter_": len(net.history)}
         return {"net_": net, **history}
