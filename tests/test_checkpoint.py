@@ -518,6 +518,33 @@ def test_history_that_cannot_be_kept(data, tmp_path):
         fit({"callbacks": [Odd()]}, tmp_path, data)
 
 
+class Late(Callback):
+    """Records something in the history from the second epoch on."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) > 1:
+            net.history.record("late", self.value)
+
+
+def test_arrays_in_the_history(data, tmp_path):
+    settings = {"callbacks": [Late(np.eye(2))]}
+    interrupt(settings, tmp_path, data, after=3)
+    again = fit(settings, tmp_path, data)
+    assert [np.array_equal(row, np.eye(2)) for row in again.history_.late[1:]] == 4 * [
+        1
+    ]
+
+
+def test_history_that_cannot_be_read_again(data, tmp_path):
+    settings = {"callbacks": [Late(object())]}
+    interrupt(settings, tmp_path, data, after=3)
+    with pytest.raises(ValueError, match=r"cannot be read.* Delete it"):
+        fit(settings, tmp_path, data)
+
+
 def test_halved_batches(data, tmp_path):
     """A GPU that was too small for the first batch size still is."""
     step = ImageNet.train_step
