@@ -468,7 +468,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         net = copy.copy(self.net_)
         net._let_go()
         # Training's generator stays with training.
-        apart = {id(vars(net).pop("generator_", None)): None}
+        apart = {id(net.__dict__.pop("generator_", None)): None}
         net.module = net.module_ = copy.deepcopy(net.module_, apart)
         history = {"history_": _as_frame(net.history), "n_iter_": len(net.history)}
         return {"net_": net, **history}

@@ -532,10 +532,8 @@ class Late(Callback):
 def test_arrays_in_the_history(data, tmp_path):
     settings = {"callbacks": [Late(np.eye(2))]}
     interrupt(settings, tmp_path, data, after=3)
-    again = fit(settings, tmp_path, data)
-    assert [np.array_equal(row, np.eye(2)) for row in again.history_.late[1:]] == 4 * [
-        1
-    ]
+    late = fit(settings, tmp_path, data).history_.late[1:]
+    assert all(np.array_equal(value, np.eye(2)) for value in late)
 
 
 def test_history_that_cannot_be_read_again(data, tmp_path):
