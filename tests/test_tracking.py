@@ -13,7 +13,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from skorch.callbacks import Callback, LRScheduler, MlflowLogger, TensorBoard
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LRScheduler,
+    MlflowLogger,
+    TensorBoard,
+)
 
 from skmedimg._net import ImageNet
 from skmedimg.architectures import ResNet
@@ -97,6 +103,26 @@ def test_a_search_has_a_run_for_each_fold_of_each_trial(images, tiny, log, tmp_p
     assert len({losses(rows)[0] for rows in runs.values()}) == 5
     refitted = search.best_estimator_.history_["train_loss"].tolist()
     assert losses(runs["study/refit"]) == refitted
+
+
+def test_a_study_goes_on_with_loggers(images, tiny, log, tmp_path):
+    search = OptunaSearchCV(
+        tiny(**SMALL),
+        RATES,
+        n_trials=1,
+        cv=2,
+        storage=tmp_path / "study.log",
+        study_name="study",
+        random_state=0,
+    ).fit(*images)
+    search.set_params(estimator__callbacks=[log], n_trials=2).fit(*images)
+    assert len(search.cv_results_["params"]) == 2
+    folds = [f"study/trial-001/fold-{i}" for i in (0, 1)]
+    assert sorted(runs_in(tmp_path)) == ["study/refit", *folds]
+    # Other callbacks may change what is learnt.
+    search.set_params(estimator__callbacks=[log, EarlyStopping("train_loss")])
+    with pytest.raises(ValueError, match="of another estimator"):
+        search.fit(*images)
 
 
 def test_in_processes(images, tiny, log, tmp_path):
