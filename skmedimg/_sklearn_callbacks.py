@@ -35,14 +35,12 @@ def told(
     y: Any,
     sample_weight: Any = None,
 ) -> Iterator[int]:
-    """Pass epochs on, and tell callbacks when each begins and ends.
+    """Pass epochs of an estimator on, and tell callbacks when each begins and ends.
 
     Parameters
     ----------
-    estimator : BaseImageEstimator
-        In training.
-    context : sklearn.callback.CallbackContext or None
-        From `begin_context`.
+    estimator, context : BaseImageEstimator, CallbackContext or None
+        In training, and what `begin_context` gave.
     epochs : generator of int
         Trains one at each step; tells how many are done, by a checkpoint included.
     n_epochs : int
@@ -60,15 +58,12 @@ def told(
         return
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-    # A fit learns it from the number of images.
-    context.max_subtasks = n_epochs
+    context.max_subtasks = n_epochs  # learnt from the number of images
     context.call_on_fit_task_begin(**data)
     task = context.subcontext("epoch").call_on_fit_task_begin(**data)
-    # Closed here, where a callback fails, so that training comes to its end.
-    with closing(epochs):
+    with closing(epochs):  # where a callback fails, training comes to its end
         for told_of, epoch in enumerate(epochs, 1):
-            # Fewer than planned where a checkpoint had some; more where a GPU was too
-            # small and training began again.
+            # Fewer where a checkpoint had some, more where a GPU was too small.
             context.max_subtasks = told_of + n_epochs - epoch
             stop = task.call_on_fit_task_end(
                 **data, reconstruction_attributes=estimator._as_it_stands
