@@ -21,11 +21,16 @@ from skorch.callbacks import Callback
 
 from skmedimg._feed import Feed
 from skmedimg._fit_key import fit_key
+from skmedimg._modules import lay_out_moments
 
 if TYPE_CHECKING:
     from skmedimg._net import ImageNet
 
 _DIGEST = 32
+_ADVICE = (
+    "the fit cannot go on from it. Delete it, and the same call trains from the first "
+    "epoch."
+)
 
 
 class Checkpoint:
@@ -106,7 +111,7 @@ class Checkpoint:
         Raises
         ------
         ValueError
-            If the file is damaged.
+            If the file is damaged, or holds what cannot be read.
         """
         try:
             content = memoryview(self.path.read_bytes())
@@ -114,11 +119,14 @@ class Checkpoint:
             return 0
         digest, content = content[:_DIGEST], content[_DIGEST:]
         if blake2b(content, digest_size=_DIGEST).digest() != digest:
+            raise ValueError(f"{self.path} is damaged: {_ADVICE}")
+        try:
+            state = _read(content)
+        except UnpicklingError as error:
             raise ValueError(
-                f"{self.path} is damaged: the fit cannot go on from it. Delete it, and "
-                "the same call trains from the first epoch."
-            )
-        state = _read(content)
+                f"{self.path} cannot be read, as callbacks have recorded more than "
+                f"numbers, text and arrays in the history: {_ADVICE}"
+            ) from error
         _restore(net, train, valid, state)
         if net.verbose:
             print(f"goes on after epoch {state['done']}, from {self.path}")
@@ -204,6 +212,7 @@ def _restore(
     for parameter, frozen in zip(parameters, state["frozen"], strict=True):
         parameter.requires_grad_(not frozen)
     net.optimizer_.load_state_dict(state["optimizer"])
+    lay_out_moments(net.optimizer_)
     net.step_, net.best_ = state["step"], state["best"]
     net.generator_.set_state(state["generator"])
     _shuffler(train).state = state["shuffler"]
@@ -232,6 +241,8 @@ def _plain(value: Any) -> Any:
     """NumPy's numbers as Python's: torch loads no others without running code."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

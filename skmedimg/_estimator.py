@@ -3,7 +3,7 @@
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from numbers import Integral, Real
@@ -35,6 +35,7 @@ from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
 from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
+from skmedimg._modules import lay_out_moments
 from skmedimg._net import ImageNet
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
@@ -234,7 +235,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         goes_on: bool,
         course: dict[str, Any],
         folder: str | os.PathLike | None = None,
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Train, with half the batch size after each out-of-memory error of a GPU."""
         batch_size = self.batch_size
         if batch_size == "auto":
@@ -465,8 +466,9 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
     def _as_it_stands(self) -> dict[str, Any]:
         """Fitted attributes, by now, of a copy that further epochs leave alone."""
         net = copy.copy(self.net_)
+        net._let_go()
         # Training's generator stays with training.
-        apart = {id(getattr(net, "generator_", None)): None}
+        apart = {id(net.__dict__.pop("generator_", None)): None}
         net.module = net.module_ = copy.deepcopy(net.module_, apart)
         history = {"history_": _as_frame(net.history), "n_iter_": len(net.history)}
         return {"net_": net, **history}
@@ -575,6 +577,7 @@ def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
     for old, new in pairs:
         if old in kept and new.requires_grad:
             net.optimizer_.state[new] = copy.deepcopy(kept[old])
+    lay_out_moments(net.optimizer_)
 
 
 def shown(part: Any) -> str | None:

@@ -1,9 +1,11 @@
 """Which fit it is: one name for all that the result of a fit depends on."""
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
+from numbers import Number
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 # These change nothing, or are told by what is made of them: weights and seeds.
 _APART = {"callbacks", "checkpoint", "device", "random_state", "verbose", "weights"}
+_SIMPLE = (Number, str, bytes, tuple, type(None))
 
 
 def fit_key(
@@ -40,10 +43,11 @@ def fit_key(
         32 hexadecimal digits.
     """
     told = {name: value for name, value in params.items() if name not in _APART}
+    layers = list(dict.fromkeys(map(type, net.module_.modules())))
     parts = [
         skmedimg.__version__,
         torch.__version__,
-        _described(told),
+        _described([told, layers], seen=set()),
         [_listener(entry) for entry in params["callbacks"] or ()],
         repr(net.module_),
         _described(net.module_.state_dict()),
@@ -77,14 +81,17 @@ def _listener(entry: Any) -> Any:
     return [_described(type(entry)), _described(held)]
 
 
-def _described(value: Any, above: tuple[int, ...] = ()) -> Any:
+def _described(
+    value: Any, above: tuple[int, ...] = (), seen: set[int] | None = None
+) -> Any:
     """Lists and text, equal where two values do the same in a fit.
 
-    Functions are known by their code; of classes the name alone.
+    Functions are known by their code. With `seen`, where those are noted that have been
+    described, what the code of the user's own names counts too, and that of classes.
     """
     if id(value) in above:
         return "itself"
-    inside = partial(_described, above=(*above, id(value)))
+    inside = partial(_described, above=(*above, id(value)), seen=seen)
     if isinstance(value, np.ndarray | torch.Tensor):
         return _described_array(value)
     if isinstance(value, Mapping):
@@ -101,15 +108,58 @@ def _described(value: Any, above: tuple[int, ...] = ()) -> Any:
         return [value.co_code.hex(), value.co_names, inside(value.co_consts)]
     if isinstance(value, FunctionType):
         held = [cell.cell_contents for cell in value.__closure__ or ()]
-        defaults = [value.__defaults__, value.__kwdefaults__]
-        return [value.__qualname__, *inside([value.__code__, held, defaults])]
+        held += [value.__defaults__, value.__kwdefaults__, _named_by(value, seen)]
+        return [value.__qualname__, *inside([value.__code__, held])]
     if hasattr(value, "__qualname__"):  # a class, or a function in C
-        return f"{value.__module__}.{value.__qualname__}"
+        name = f"{value.__module__}.{value.__qualname__}"
+        return [name, inside(_named_by(value, seen))]
     if hasattr(value, "get_params"):
         return [inside(type(value)), inside(value.get_params(deep=False))]
     if hasattr(value, "__dict__"):
         return [inside(type(value)), inside(vars(value))]
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _named_by(value: Any, seen: set[int] | None) -> dict[str, Any]:
+    """Code, numbers and text that code of the user's own goes by beside itself."""
+    if seen is None or id(value) in seen or _is_of_a_package(value):
+        return {}
+    seen.add(id(value))
+    if isinstance(value, type):
+        wrapped = staticmethod | classmethod
+        named = {"bases": value.__bases__} | {
+            name: item.__func__ if isinstance(item, wrapped) else item
+            for name, item in vars(value).items()
+        }
+    else:
+        known = getattr(value, "__globals__", {})
+        named = {name: known[name] for name in _names(value) if name in known}
+    # Python's own, such as __file__ and __firstlineno__, differ where nothing does.
+    return {
+        name: item
+        for name, item in named.items()
+        if isinstance(item, FunctionType | type)
+        or (isinstance(item, _SIMPLE) and not name.startswith("__"))
+    }
+
+
+def _is_of_a_package(value: Any) -> bool:
+    """Whether code is Python's, ours or installed: its name is enough."""
+    package = str(value.__module__).partition(".")[0]
+    if package == "__main__":  # in a worker process a script of joblib's
+        return False
+    file = getattr(sys.modules.get(package), "__file__", None) or ""
+    known = package == "skmedimg" or package in sys.stdlib_module_names
+    return known or "-packages" in file
+
+
+def _names(function: Any) -> Iterator[str]:
+    """Names that a function looks up, or functions within it."""
+    code = getattr(function, "__code__", function)
+    if isinstance(code, CodeType):
+        yield from code.co_names
+        for item in code.co_consts:
+            yield from _names(item)
 
 
 def _described_array(value: np.ndarray | torch.Tensor) -> list:

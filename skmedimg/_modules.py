@@ -45,6 +45,19 @@ def lay_out_filters(module: nn.Module, *, channels_last: bool) -> None:
             parameter.data = parameter.data.contiguous(memory_format=order)
 
 
+def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Store what an optimizer has gathered in the order of memory of its parameters.
+
+    Fused steps walk through both without a look at their strides: where weights have
+    been laid out anew since, moments would be taken for those of other weights.
+    """
+    for parameter, gathered in optimizer.state.items():
+        for name, value in gathered.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                like = torch.empty_like(parameter, dtype=value.dtype)
+                gathered[name] = like.copy_(value)
+
+
 def folded(module: nn.Module) -> nn.Module:
     """One of our networks with its normalisations folded into the convolutions.
 

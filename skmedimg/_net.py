@@ -8,7 +8,7 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -173,8 +173,31 @@ class ImageNet(NeuralNetClassifier):
         While the caller looks, the module is in evaluation mode. Epochs that a
         checkpoint holds are not repeated.
         """
+        ended = False
+        try:
+            yield from self._all_epochs(train, valid, checkpoint)
+            ended = True
+        except GeneratorExit:
+            pass  # the caller has seen enough, and callbacks are to know of the end
+        except BaseException as error:
+            if checkpoint is not None and isinstance(error, NonFiniteLossError):
+                checkpoint.remove()  # the same call would diverge again
+            # They hold files and runs of this fit, which nothing else would close.
+            for _, callback in filter(is_of_this_fit, self.callbacks_):
+                callback.on_train_end(self, X=train, y=valid)
+            self._let_go()
+            raise
+        self.notify("on_train_end", X=train, y=valid)
+        self._let_go()
+        if checkpoint is not None and ended:
+            checkpoint.remove()
+
+    def _all_epochs(
+        self, train: Feed, valid: Feed | None, checkpoint: Checkpoint | None
+    ) -> Iterator[int]:
+        """Epochs as the caller is told of them; without what follows the last."""
         done = self._begin(train, valid, checkpoint)
-        module, ended = self.module_, False
+        module = self.module_
         try:
             for epoch in range(done, self.max_epochs):
                 # Also where the caller has turned gradients off.
@@ -191,18 +214,11 @@ class ImageNet(NeuralNetClassifier):
                 self._settle_norms(train)
             elif self.best_[2]:
                 module.load_state_dict(self.best_[2])
-            ended = True
-        except GeneratorExit:
-            pass  # the caller has seen enough, and callbacks are to know of the end
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
             del self.generator_, self.best_, self.step_, self.n_steps_, self.ends_
             module.eval()
-        self.notify("on_train_end", X=train, y=valid)
-        self._let_go()
-        if checkpoint is not None and ended:
-            checkpoint.remove()
 
     def _begin(
         self, train: Feed, valid: Feed | None, checkpoint: Checkpoint | None
@@ -332,8 +348,10 @@ class ImageNet(NeuralNetClassifier):
         with autocast(x.device, self._precision_now()):
             if isinstance(module, Network):
                 return module(x)
-            # In evaluation too: some networks draw there, against the convention.
-            with drawing_from(self.generator_):
+            # Gone when training ends. Until then it serves evaluation too: some
+            # networks draw there, against the convention.
+            generator = getattr(self, "generator_", None)
+            with nullcontext() if generator is None else drawing_from(generator):
                 return module(x)
 
     def _precision_now(self) -> torch.dtype:

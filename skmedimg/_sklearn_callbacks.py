@@ -1,6 +1,7 @@
 """scikit-learn's callbacks, from 1.9 on: what a fit tells them, one task an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 try:
@@ -28,22 +29,20 @@ def begin_context(estimator: Any) -> Any:
 def told(
     estimator: Any,
     context: Any,
-    epochs: Iterator[int],
+    epochs: Generator[int, None, None],
     n_epochs: int,
     X: Any,
     y: Any,
     sample_weight: Any = None,
 ) -> Iterator[int]:
-    """Pass epochs on, and tell callbacks when each begins and ends.
+    """Pass epochs of an estimator on, and tell callbacks when each begins and ends.
 
     Parameters
     ----------
-    estimator : BaseImageEstimator
-        In training.
-    context : sklearn.callback.CallbackContext or None
-        From `begin_context`.
-    epochs : iterator of int
-        Trains one at each step.
+    estimator, context : BaseImageEstimator, CallbackContext or None
+        In training, and what `begin_context` gave.
+    epochs : generator of int
+        Trains one at each step; tells how many are done, by a checkpoint included.
     n_epochs : int
         So many at most.
     X, y, sample_weight : array-like
@@ -59,21 +58,21 @@ def told(
         return
     metadata = None if sample_weight is None else {"sample_weight": sample_weight}
     data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-    # A fit learns it from the number of images.
-    context.max_subtasks = n_epochs
+    context.max_subtasks = n_epochs  # learnt from the number of images
     context.call_on_fit_task_begin(**data)
     task = context.subcontext("epoch").call_on_fit_task_begin(**data)
-    for told_of, epoch in enumerate(epochs, 1):
-        stop = task.call_on_fit_task_end(
-            **data, reconstruction_attributes=estimator._as_it_stands
-        )
-        net = estimator.net_
-        net.ends_ = net.ends_ or stop
-        yield epoch
-        if not net.ends_:
-            # More than planned, where a GPU was too small and training began again.
-            context.max_subtasks = max(n_epochs, told_of + 1)
-            task = context.subcontext("epoch").call_on_fit_task_begin(**data)
+    with closing(epochs):  # where a callback fails, training comes to its end
+        for told_of, epoch in enumerate(epochs, 1):
+            # Fewer where a checkpoint had some, more where a GPU was too small.
+            context.max_subtasks = told_of + n_epochs - epoch
+            stop = task.call_on_fit_task_end(
+                **data, reconstruction_attributes=estimator._as_it_stands
+            )
+            net = estimator.net_
+            net.ends_ = net.ends_ or stop
+            yield epoch
+            if not net.ends_:
+                task = context.subcontext("epoch").call_on_fit_task_begin(**data)
     context.call_on_fit_task_end(
         **data, reconstruction_attributes=estimator._as_it_stands
     )

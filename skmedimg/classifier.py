@@ -127,7 +127,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     callbacks : list of skorch callbacks or functions, default=None
         Called with the net at every step that they ask for; each fit works on copies.
         scikit-learn's own (ProgressBar, ScoringMonitor; from 1.9 on) go to
-        `set_callbacks` instead. A function is called as
+        `set_callbacks` instead, and hear of `fit`, but not in an `OptunaSearchCV` nor
+        of `partial_fit`. A function is called as
         ``function(name, estimator)`` when a fit begins, and makes a callback for that
         fit alone, such as one that logs to TensorBoard or MLflow. `name` is
         "study/trial-002/fold-0" or "study/refit" in an `OptunaSearchCV`, elsewhere
@@ -179,11 +180,17 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     A checkpoint is one file, named by the parameters, the images, labels and weights,
     the split, and the versions of skmedimg and PyTorch. So fits may share a folder,
     those of a search too: one that differs in anything begins anew, and touches no file
-    but its own, which is removed when it ends. The file holds weights, and no images.
-    Of skorch callbacks it keeps numbers and weights in attributes that end in an
-    underscore, as those of EarlyStopping do; what else they hold begins anew, as does
-    an augmentation that draws from a generator of its own. `partial_fit` writes none,
-    nor does `skmedimg.model_selection.OptunaSearchCV`, which keeps trials in its study.
+    but its own, which is removed when it ends or diverges; that of a call that is never
+    repeated has to be deleted by hand. A function or class of your own is known by its
+    code, and by the functions, classes, numbers and text that the code names: after a
+    change elsewhere, in a module that it imports for one, empty the folder.
+
+    The file holds weights, and no images. Of skorch callbacks it keeps numbers and
+    weights in attributes that end in an underscore, as those of EarlyStopping do; what
+    else they hold begins anew, as does an augmentation that draws from a generator of
+    its own. Arrays that they record in the history come back as lists. `partial_fit`
+    writes none, nor does `skmedimg.model_selection.OptunaSearchCV`, which keeps trials
+    in its study.
 
     A class whose images all have weight zero stays in `classes_`, as elsewhere in
     scikit-learn; nothing is learnt of it.
@@ -280,7 +287,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         """Train one epoch on these images, at a constant learning rate.
 
         The first call fixes the layout and intensities of the images and the classes.
-        After `fit`, it goes on from the fitted network.
+        After `fit`, it goes on from the fitted network. Functions among `callbacks` are
+        called anew at each call: a logger that they make has one epoch.
 
         Parameters
         ----------

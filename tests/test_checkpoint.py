@@ -24,6 +24,7 @@ from skmedimg import CNNImageClassifier
 from skmedimg._net import ImageNet
 from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.augmentation import Augmentation
+from skmedimg.exceptions import NonFiniteLossError
 from skmedimg.io import ImageSequence
 from skmedimg.model_selection import OptunaSearchCV, lr_range_test
 
@@ -189,6 +190,24 @@ def test_warm_start(data, tmp_path):
     models[1].fit(X, y, groups=groups)
     assert_same(*models, data)
     assert models[0].n_iter_ == 10
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_another_number_of_threads(before, after, data, tmp_path, monkeypatch):
+    # Dropout would draw in the order of memory.
+    settings = {"architecture": ResNet(width=4, depth=2), "lr": 0.01}
+    settings |= {"precision": "float32", "augmentation": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: before)
+        whole = fit(settings, None, data)
+        interrupt(settings, tmp_path, data, after=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: after)
+        again = fit(settings, tmp_path, data)
+    assert again.n_iter_ == whole.n_iter_
+    # Layouts sum in another order, no more than that.
+    p, q = again.predict_proba(data[0]), whole.predict_proba(data[0])
+    np.testing.assert_allclose(p, q, atol=1e-5)
 
 
 def test_pretrained_weights(data, tmp_path):
@@ -468,6 +487,17 @@ def test_damaged_file(damage, data, tmp_path):
     assert_same(fit({}, tmp_path, data), fit({}, None, data), data)
 
 
+def test_a_fit_that_diverges_leaves_no_file(data, tmp_path):
+    class Faster(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            net.lr = 1e30 if net.history[-1, "epoch"] == 3 else net.lr
+
+    settings = {"optimizer": "sgd", "callbacks": [Faster()]}
+    with pytest.raises(NonFiniteLossError, match="epoch 3"):
+        fit(settings, tmp_path, data)
+    assert names(tmp_path) == []
+
+
 def test_full_disk(data, tmp_path, monkeypatch):
     whole = fit({}, None, data)
     full = ending(os.fsync, 3, OSError(errno.ENOSPC, "No space left on device"))
@@ -486,6 +516,31 @@ class Odd(Callback):
 def test_history_that_cannot_be_kept(data, tmp_path):
     with pytest.raises(TypeError, match="checkpoint cannot keep this fit"):
         fit({"callbacks": [Odd()]}, tmp_path, data)
+
+
+class Late(Callback):
+    """Records something in the history from the second epoch on."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) > 1:
+            net.history.record("late", self.value)
+
+
+def test_arrays_in_the_history(data, tmp_path):
+    settings = {"callbacks": [Late(np.eye(2))]}
+    interrupt(settings, tmp_path, data, after=3)
+    late = fit(settings, tmp_path, data).history_.late[1:]
+    assert all(np.array_equal(value, np.eye(2)) for value in late)
+
+
+def test_history_that_cannot_be_read_again(data, tmp_path):
+    settings = {"callbacks": [Late(object())]}
+    interrupt(settings, tmp_path, data, after=3)
+    with pytest.raises(ValueError, match=r"cannot be read.* Delete it"):
+        fit(settings, tmp_path, data)
 
 
 def test_halved_batches(data, tmp_path):

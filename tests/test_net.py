@@ -1,5 +1,7 @@
 """The loss, and training that goes wrong: divergence, Ctrl-C, too little memory."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -237,6 +239,25 @@ def test_threads_and_channels_decide_on_the_layout(
         assert trains_channels_last(net, torch.device("cpu"), precision) is last
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_partial_fit_goes_on_with_another_number_of_threads(
+    before, after, tiny, monkeypatch
+):
+    def train(*all_threads):
+        clf = tiny(batch_size=4, lr=0.01, augmentation=None, precision="float32")
+        for threads in all_threads:
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, "get_num_threads", lambda n=threads: n)
+                clf.partial_fit(X, Y, [0, 1])
+        return clf
+
+    same, moved = train(*6 * [before]), train(*3 * [before], *3 * [after])
+    assert moved.net_.channels_last_ is (after == 1)
+    # Layouts sum in another order, no more than that.
+    p, q = moved.predict_proba(X), same.predict_proba(X)
+    np.testing.assert_allclose(p, q, atol=1e-5)
+
+
 def test_narrow_strided_networks_train_in_the_plain_layout(images):
     # Channels last, oneDNN would corrupt memory in the gradient of this convolution.
     seen = []
@@ -323,6 +344,19 @@ def test_folded_network_predicts_the_same(architecture, shape):
     for few in (slice(300), slice(20)):
         logits = clf.decision_function(images[few])
         np.testing.assert_allclose(logits, expected[few], atol=1e-5)
+
+
+def test_foreign_network_predicts_by_itself(images):
+    images, y = images
+    with drawing_from(torch.Generator()):
+        dense = nn.Sequential(nn.Flatten(), nn.Linear(100, 8), nn.ReLU())
+        dense.append(nn.Linear(8, 1))
+    clf = CNNImageClassifier(dense, max_epochs=2, random_state=0).fit(images, y)
+    prepared = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
+    for one in (clf, pickle.loads(pickle.dumps(clf))):
+        p = one.net_.predict_proba(prepared)
+        np.testing.assert_allclose(p, clf.predict_proba(images), atol=1e-6)
+        assert np.array_equal(one.net_.predict(prepared), clf.predict(images))
 
 
 @pytest.mark.parametrize("n", [16, 320])

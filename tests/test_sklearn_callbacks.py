@@ -1,5 +1,8 @@
 """scikit-learn's callbacks hear of every epoch."""
 
+import pickle
+from threading import Lock
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
 
 from skmedimg.model_selection import OptunaSearchCV
 
@@ -94,6 +98,25 @@ def test_estimators_that_are_shown_stay_as_they_were(images, tiny):
     assert np.array_equal(one.predict_proba(X), clf.predict_proba(X))
 
 
+def test_estimators_that_are_shown_pickle(images, tiny):
+    class Locked(Callback):
+        """Like a logger with a writer, it does not pickle."""
+
+        def __init__(self):
+            self.lock = Lock()
+
+    class Pickling(Recorder):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+            assert len(estimator.net_.callbacks_) == (context.task_name == "epoch")
+            self.shown.append(pickle.loads(pickle.dumps(fitted_estimator.net_)))
+
+    X, y = images
+    recorder = Pickling()
+    clf = tiny(max_epochs=2, callbacks=[lambda name, estimator: Locked()])
+    clf.set_callbacks(recorder).fit(X, y)
+    assert [len(net.history) for net in recorder.shown] == [1, 2, 2]
+
+
 def test_a_search_by_epochs_does_not_call_them(images, tiny):
     X, y = images
     recorder = Recorder()
@@ -113,6 +136,25 @@ def test_failed_fit_is_torn_down_and_leaves_no_trace(images, tiny):
         clf.fit(X, y[:-1])
     assert recorder.events == ["setup", "teardown"]
     assert vars(clf) == before
+
+
+def test_a_callback_that_fails_ends_training(images, tiny):
+    class Failing(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            raise OSError("disk full")
+
+    ended = []
+
+    class Ending(Callback):
+        def on_train_end(self, net, **kwargs):
+            ended.append(net)
+
+    clf = tiny(callbacks=[lambda name, estimator: Ending()]).set_callbacks(Failing())
+    with pytest.raises(OSError, match="disk full") as error:
+        clf.fit(*images)
+    # Already here, where the traceback still holds on to all that was running.
+    assert error.tb is not None
+    assert len(ended) == 1
 
 
 def test_scoring_monitor(images, tiny):
@@ -190,7 +232,15 @@ def test_going_on_from_a_checkpoint(images, tiny, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         clf.set_callbacks(Interrupting()).fit(X, y)
-    recorder = Recorder()
+    left = []
+
+    class Counting(Recorder):
+        def on_fit_task_end(self, estimator, context):
+            super().on_fit_task_end(estimator, context)
+            left.append(context.parent and context.parent.max_subtasks)
+
+    recorder = Counting()
     clf.set_callbacks(recorder).fit(X, y)
     assert recorder.events == tasks(2)
+    assert left == [2, 2, None]
     assert clf.n_iter_ == 4

@@ -7,14 +7,23 @@ from threading import Lock
 import numpy as np
 import optuna
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from skorch.callbacks import Callback, LRScheduler, MlflowLogger, TensorBoard
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LRScheduler,
+    MlflowLogger,
+    TensorBoard,
+)
 
+from skmedimg._net import ImageNet
 from skmedimg.architectures import ResNet
+from skmedimg.exceptions import NonFiniteLossError
 from skmedimg.model_selection import OptunaSearchCV
 
 SMALL = {"architecture": ResNet(width=2, depth=1), "max_epochs": 3}
@@ -96,6 +105,26 @@ def test_a_search_has_a_run_for_each_fold_of_each_trial(images, tiny, log, tmp_p
     assert losses(runs["study/refit"]) == refitted
 
 
+def test_a_study_goes_on_with_loggers(images, tiny, log, tmp_path):
+    search = OptunaSearchCV(
+        tiny(**SMALL),
+        RATES,
+        n_trials=1,
+        cv=2,
+        storage=tmp_path / "study.log",
+        study_name="study",
+        random_state=0,
+    ).fit(*images)
+    search.set_params(estimator__callbacks=[log], n_trials=2).fit(*images)
+    assert len(search.cv_results_["params"]) == 2
+    folds = [f"study/trial-001/fold-{i}" for i in (0, 1)]
+    assert sorted(runs_in(tmp_path)) == ["study/refit", *folds]
+    # Other callbacks may change what is learnt.
+    search.set_params(estimator__callbacks=[log, EarlyStopping("train_loss")])
+    with pytest.raises(ValueError, match="of another estimator"):
+        search.fit(*images)
+
+
 def test_in_processes(images, tiny, log, tmp_path):
     OptunaSearchCV(
         tiny(**SMALL, callbacks=[log]), RATES, n_trials=4, cv=2, n_jobs=2, refit=False
@@ -142,6 +171,63 @@ def test_what_logged_a_fit_goes_with_it(images, tiny, log, tmp_path):
     np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
     clf.set_params(callbacks=[log]).partial_fit(X, y)
     assert len(runs_in(tmp_path)) == 3
+
+
+class Interrupting(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+class Failing(Callback):
+    def on_train_begin(self, net, **kwargs):
+        raise OSError("no server")
+
+
+@pytest.mark.parametrize(
+    ("params", "error"),
+    [
+        ({"lr": 1e30, "optimizer": "sgd"}, NonFiniteLossError),
+        ({"callbacks": [Interrupting()]}, KeyboardInterrupt),
+        ({"callbacks": [Failing()]}, OSError),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "known"), [("fit", {}), ("partial_fit", {"classes": [0, 1]})]
+)
+def test_a_fit_that_fails_closes_its_run(
+    method, known, params, error, images, tiny, log, tmp_path
+):
+    clf = tiny(**SMALL).set_params(**params)
+    clf.set_params(callbacks=[log, *(clf.callbacks or [])])
+    with pytest.raises(error):
+        getattr(clf, method)(*images, **known)
+    assert len(runs_in(tmp_path)) == 1
+
+
+def test_folds_that_fail_close_their_runs(images, tiny, log, tmp_path):
+    clf = tiny(**SMALL, optimizer="sgd", callbacks=[log])
+    rates = {"lr": optuna.distributions.CategoricalDistribution([1e30])}
+    search = OptunaSearchCV(clf, rates, n_trials=1, cv=2, study_name="s", refit=False)
+    with pytest.raises(ValueError, match="diverged"):
+        search.fit(*images)
+    assert "s/trial-000/fold-0" in runs_in(tmp_path)
+
+
+def test_a_fit_that_begins_again_closes_the_run_before(
+    images, tiny, log, tmp_path, monkeypatch
+):
+    step, calls = ImageNet.train_step, []
+
+    def on_a_small_gpu(net, batch, **kwargs):
+        calls.append(len(batch[0]))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("too little")
+        return step(net, batch, **kwargs)
+
+    monkeypatch.setattr(ImageNet, "train_step", on_a_small_gpu)
+    with pytest.warns(UserWarning, match="starts again with batch_size"):
+        tiny(**SMALL, batch_size=16, callbacks=[log]).fit(*images)
+    assert sorted(len(losses(rows)) for rows in runs_in(tmp_path).values()) == [0, 3]
 
 
 @pytest.mark.parametrize("made", [3, None, LRScheduler(), LRScheduler])

@@ -52,7 +52,8 @@ class OptunaSearchCV(BaseSearchCV):
     Parameters
     ----------
     estimator : estimator
-        What is searched; each trial works on clones.
+        What is searched; each trial works on clones. scikit-learn's callbacks that are
+        set on an image estimator are not called; its `callbacks` are.
     param_distributions : dict, callable or "default"
         By parameter, a distribution of `optuna.distributions`, a frozen one of
         `scipy.stats` or a list; or a function of an `optuna.trial.Trial` that gives a
@@ -260,7 +261,8 @@ class OptunaSearchCV(BaseSearchCV):
         if getattr(self, "_skl_callbacks", None):
             raise NotImplementedError(
                 "OptunaSearchCV does not call scikit-learn's callbacks: leave out "
-                "set_callbacks, or set them on the estimator."
+                "set_callbacks. Those in the `callbacks` of an image estimator, of "
+                "skorch, are called."
             )
         scorer, _ = self._get_scorers()
         X, y = indexable(X, y)
@@ -445,9 +447,14 @@ def _seed(random_state: Any) -> int:
 def _described(estimator: Any) -> str:
     """An estimator as it reads, without what does not change its scores."""
     plain = clone(estimator)
-    for name in plain.get_params(deep=True):
-        if name.split("__")[-1] in ("checkpoint", "device", "verbose", "n_jobs"):
+    for name, value in plain.get_params(deep=True).items():
+        last = name.split("__")[-1]
+        if last in ("checkpoint", "device", "verbose", "n_jobs"):
             plain.set_params(**{name: None})
+        elif last == "callbacks" and isinstance(value, list):
+            # Functions there make loggers.
+            kept = [cb for cb in value if isinstance(cb, type) or not callable(cb)]
+            plain.set_params(**{name: kept or None})
     return _without_address(plain.__repr__(N_CHAR_MAX=10**6))
 
 

@@ -1,0 +1,143 @@
+"""A checkpoint is taken up by the same fit alone, code of the user's own included."""
+
+import sys
+import textwrap
+
+import pytest
+from skorch.callbacks import Callback
+
+from skmedimg.architectures import SimpleCNN
+
+AUGMENTATION = """
+    RUNS = 1
+    STRENGTH, KIND, SHIFT = 1.0, "plus", (1, 2)
+
+    def shifted(x):
+        return x + SHIFT[0]
+
+    def augmented(x):
+        def once(x):
+            return shifted(x) * STRENGTH
+        return once(x) if KIND == "plus" else x
+"""
+ARCHITECTURE = """
+    from torch import nn
+
+    class Base(nn.Module):
+        width = 4
+
+        def features(self, x):
+            return x.relu()
+
+    class Net(Base):
+        def __init__(self, in_channels, n_outputs):
+            super().__init__()
+            self.conv = nn.Conv2d(in_channels, self.width, 3)
+            self.head = nn.Linear(self.width, n_outputs)
+
+        @staticmethod
+        def pooled(x):
+            return x.mean((2, 3))
+
+        def forward(self, x):
+            return self.head(self.pooled(self.features(self.conv(x))))
+
+    def built(in_channels, n_outputs, spatial_dims):
+        return Net(in_channels, n_outputs)
+"""
+
+
+class Interrupting(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def n_files(images, tiny, tmp_path, monkeypatch):
+    """Interrupt a fit with parts of a script; tells how many checkpoints there are."""
+
+    def interrupted(script, callbacks=(), **parts):
+        path = tmp_path / "script.py"
+        path.write_text(textwrap.dedent(script))
+        module = type(sys)("script")
+        monkeypatch.setitem(sys.modules, "script", module)
+        exec(compile(path.read_text(), path, "exec"), vars(module))
+        params = {"architecture": SimpleCNN()}
+        params |= {name: getattr(module, part) for name, part in parts.items()}
+        made = [getattr(module, name) for name in callbacks]
+        clf = tiny(max_epochs=3, checkpoint=tmp_path, **params)
+        with pytest.raises(KeyboardInterrupt):
+            clf.set_params(callbacks=[*made, Interrupting()]).fit(*images)
+        return len(list(tmp_path.glob("*.checkpoint")))
+
+    return interrupted
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("STRENGTH, KIND, SHIFT = 1.0", "STRENGTH, KIND, SHIFT = 0.5"),
+        ('"plus", (', '"times", ('),
+        ("(1, 2)", "(2, 2)"),
+        ("x + SHIFT", "x - SHIFT"),
+    ],
+)
+def test_another_augmentation(before, after, n_files):
+    assert n_files(AUGMENTATION, augmentation="augmented") == 1
+    assert n_files(AUGMENTATION, augmentation="augmented") == 1
+    other = AUGMENTATION.replace(before, after)
+    assert other != AUGMENTATION
+    assert n_files(other, augmentation="augmented") == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("self.features(self.conv(x))", "self.features(2 * self.conv(x))"),
+        ("x.relu()", "x.tanh()"),
+        ("x.mean((2, 3))", "x.amax((2, 3))"),
+    ],
+)
+def test_another_architecture(before, after, n_files):
+    assert n_files(ARCHITECTURE, architecture="built") == 1
+    assert n_files(ARCHITECTURE, architecture="built") == 1
+    other = ARCHITECTURE.replace(before, after)
+    assert other != ARCHITECTURE
+    assert n_files(other, architecture="built") == 2
+
+
+def test_what_changes_nothing(n_files):
+    assert n_files(AUGMENTATION, augmentation="augmented") == 1
+    moved = "\n\n" + AUGMENTATION.replace("RUNS = 1", "RUNS = 2")
+    assert n_files(moved, augmentation="augmented") == 1
+
+
+def test_functions_that_name_one_another(n_files):
+    script = """
+        def one(x, depth=2):
+            return other(x, depth - 1) if depth else x
+
+        def other(x, depth):
+            return one(x, depth)
+    """
+    for _ in range(2):
+        assert n_files(script, augmentation="one") == 1
+
+
+def test_logger_that_holds_what_differs_in_every_run(n_files):
+    script = """
+        from skorch.callbacks import Callback
+
+        STARTED = "monday"
+
+        class Logger(Callback):
+            def on_train_begin(self, net, **kwargs):
+                self.path = STARTED
+
+        def log(name, estimator):
+            return Logger() if STARTED else None
+    """
+    for started in ("monday", "tuesday"):
+        script = script.replace("monday", started)
+        assert n_files(script, callbacks=["log", "Logger"]) == 1
