@@ -460,8 +460,11 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             net.optimizer_.state.clear()
         self._architecture = shown(self.architecture)
         self._frozen = getattr(self.weights, "freeze", None) is not None
-        self.n_iter_ = len(net.history)
-        self.history_ = _as_frame(net.history)
+        self._note_history()
+
+    def _note_history(self) -> None:
+        self.n_iter_ = len(self.net_.history)
+        self.history_ = _as_frame(self.net_.history)
 
     def _as_it_stands(self) -> dict[str, Any]:
         """Fitted attributes, by now, of a copy that further epochs leave alone."""

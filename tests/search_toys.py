@@ -49,5 +49,8 @@ class Curve(ClassifierMixin, BaseEstimator):
         if self.early_stopping:
             self.n_iter_ = self.peak
 
+    def _note_history(self):
+        pass
+
     def score(self, X, y):
         return self.gain * (self.n_iter_ - 2 * max(0, self.n_iter_ - self.peak))

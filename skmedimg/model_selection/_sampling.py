@@ -128,6 +128,20 @@ def _look(trial: FrozenTrial) -> int:
     return max(1, round(trial.user_attrs[HORIZON] / _SHARE))
 
 
+def check_sampling(sampler: Any, pruner: Any) -> None:
+    """Refuse what is no sampler or pruner before the first trial trains."""
+    if not (sampler is None or callable(sampler) or isinstance(sampler, BaseSampler)):
+        raise TypeError(
+            f"sampler={sampler!r} must be a sampler of Optuna, or a callable that "
+            "makes one from a seed, such as optuna.samplers.TPESampler."
+        )
+    if not (pruner is None or isinstance(pruner, BasePruner)):
+        raise TypeError(
+            f"pruner={pruner!r} must be a pruner of Optuna, such as "
+            "optuna.pruners.NopPruner()."
+        )
+
+
 def make_sampler(sampler: Any, seed: int, n_jobs: int) -> BaseSampler:
     """Sampler of one process."""
     if isinstance(sampler, BaseSampler):

@@ -307,16 +307,23 @@ class OptunaSearchCV(BaseSearchCV):
         self, X: Any, y: Any, splits: list, scorer: Any, routed: Bunch
     ) -> Iterator["Plan"]:
         """Make what the processes need, and the study that they share."""
+        from skmedimg.model_selection._sampling import check_sampling
         from skmedimg.model_selection._space import make_space
-        from skmedimg.model_selection._study import open_study, shared_storage
+        from skmedimg.model_selection._study import finished, open_study, shared_storage
         from skmedimg.model_selection._trial_runner import Plan
 
+        check_sampling(self.sampler, self.pruner)
         space = make_space(self.param_distributions, self.estimator, X)
-        about = self._about(space, X, y, splits)
+        besides = [
+            routed.estimator.fit,
+            routed.scorer.score,
+            getattr(X, "groups", None),
+        ]
+        about = self._about(space, X, y, splits, besides)
         name = self.study_name or f"search-{joblib.hash(about)[:12]}"
         n_jobs = effective_n_jobs(self.n_jobs)
         with shared_storage(self.storage, n_jobs) as (opened, storage):
-            open_study(opened, name, about)
+            n_before = len(finished(open_study(opened, name, about)))
             yield Plan(
                 estimator=clone(self.estimator),
                 X=X,
@@ -337,9 +344,12 @@ class OptunaSearchCV(BaseSearchCV):
                 seed=_seed(self.random_state),
                 n_jobs=n_jobs,
                 verbose=self.verbose,
+                n_before=n_before,
             )
 
-    def _about(self, space: "Space", X: Any, y: Any, splits: list) -> dict[str, Any]:
+    def _about(
+        self, space: "Space", X: Any, y: Any, splits: list, besides: list
+    ) -> dict[str, Any]:
         """What makes two searches one study."""
         from skmedimg.model_selection._study import DATA
 
@@ -347,7 +357,7 @@ class OptunaSearchCV(BaseSearchCV):
             "space": space.describe(),
             "estimator": _described(self.estimator),
             "scoring": _without_address(repr(self.scoring)),
-            DATA: _fingerprint(X, y, splits),
+            DATA: _fingerprint(X, y, splits, besides),
         }
 
     def _run(self, plan: "Plan") -> None:
@@ -462,10 +472,17 @@ def _without_address(text: str) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
-def _fingerprint(X: Any, y: Any, splits: list) -> str:
-    """Tells other data or folds from these, by all labels and some of the images."""
+def _fingerprint(X: Any, y: Any, splits: list, besides: list) -> str:
+    """Tells other data or folds from these, by some of the images and all else."""
     some = np.linspace(0, _num_samples(X) - 1, 16).astype(int)
     images = _safe_indexing(X, np.unique(some))
     if isinstance(images, ImageSequence):
         images = [np.asarray(images[i]) for i in range(len(images))]
-    return str(joblib.hash([images, None if y is None else np.asarray(y), splits]))
+    besides = [
+        {name: np.asarray(value) for name, value in part.items()}
+        if isinstance(part, dict)
+        else part
+        for part in besides
+    ]
+    labels = None if y is None else np.asarray(y)
+    return str(joblib.hash([images, labels, splits, besides]))

@@ -180,8 +180,9 @@ def open_study(
             differs = f"there it is {known.get(part)}, here {value}"
             if part == DATA:
                 differs = (
-                    "images, labels or folds are not the same (a cv that shuffles "
-                    "needs an int as its random_state)"
+                    "images, labels, patients, weights or folds are not the same (a cv "
+                    "that shuffles needs an int as its random_state; in a nested "
+                    "cross-validation leave study_name out)"
                 )
             raise ValueError(f"the study is of another {part}: {differs}. {elsewhere}")
     return study
@@ -267,6 +268,17 @@ def tell(study: optuna.study.Study, number: int, result: dict[str, Any] | None) 
     state = TrialState[result["state"].upper()] if result else TrialState.FAIL
     value = result["value"] if result and state == TrialState.COMPLETE else None
     study.tell(number, value, state=state)
+
+
+def let_stop(study: optuna.study.Study) -> None:
+    """Let samplers end the search as in `Study.optimize`, which alone they may end."""
+    study._thread_local.in_optimize_loop = True
+    study._stop_flag = False
+
+
+def has_stopped(study: optuna.study.Study) -> bool:
+    """Whether the sampler has nothing more to propose."""
+    return study._stop_flag
 
 
 def this_process() -> dict[str, Any]:
@@ -377,6 +389,7 @@ def read_results(
     trials = finished(study)
     rows = [t.user_attrs[RESULT] for t in trials]
     complete = np.array([row["state"] == "complete" for row in rows], bool)
+    pruned = np.array([row["state"] == "pruned" for row in rows], bool)
     _check_rows(rows, complete)
     results: dict[str, Any] = {}
     for time_name in ("fit_time", "score_time"):
@@ -390,7 +403,7 @@ def read_results(
     names = {name: None for row in rows for name in row["scores"]}
     for name in names:
         scores = np.array([_scores(row, name, n_splits, error_score) for row in rows])
-        results |= _summary(name, scores, complete)
+        results |= _summary(name, scores, complete, pruned)
     results["state"] = np.array([row["state"] for row in rows])
     epochs = [row["n_epochs"] for row in rows]
     results["n_epochs"] = np.ma.masked_array(
@@ -421,9 +434,10 @@ def _check_rows(rows: Sequence[dict[str, Any]], complete: np.ndarray) -> None:
             f"error was:\n{errors[0]}"
         )
     raise ValueError(
-        f"no trial was completed: all {len(rows)} were pruned or scored NaN. Pass a "
-        "pruner that lets some finish (optuna.pruners.NopPruner() all), or another "
-        "scoring."
+        f"no trial was completed: all {len(rows)} were pruned or scored NaN, or the "
+        "scoring failed, as a warning says. Pass a pruner that lets some finish "
+        "(optuna.pruners.NopPruner() all) or another scoring, and, with a storage, "
+        f"another study_name or n_trials above {len(rows)}."
     )
 
 
@@ -450,14 +464,16 @@ def _scores(
     return [np.nan if s is None else s for s in row["scores"][name]]
 
 
-def _summary(name: str, scores: np.ndarray, complete: np.ndarray) -> dict[str, Any]:
+def _summary(
+    name: str, scores: np.ndarray, complete: np.ndarray, pruned: np.ndarray
+) -> dict[str, Any]:
     """Scores of the folds, their mean, and the rank: what was pruned comes last."""
     done = ~np.isnan(scores)
     n_done = done.sum(1)
     total = np.where(done, scores, 0.0).sum(1)
     mean = np.divide(total, n_done, out=np.full(len(scores), np.nan), where=n_done > 0)
     # A fold without a score counts where the trial was to have it.
-    mean[complete & ~done.all(1)] = np.nan
+    mean[~pruned & ~done.all(1)] = np.nan
     with np.errstate(invalid="ignore"):  # scores may be infinite
         spread = np.where(done, (scores - mean[:, None]) ** 2, 0.0).sum(1)
     std = np.sqrt(np.divide(spread, n_done, out=mean * np.nan, where=n_done > 0))

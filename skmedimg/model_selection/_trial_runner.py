@@ -28,6 +28,8 @@ from skmedimg.model_selection._study import (
     bury_lost_trials,
     disconnect,
     finished,
+    has_stopped,
+    let_stop,
     open_storage,
     ours,
     position,
@@ -61,6 +63,7 @@ class Plan:
     seed: int
     n_jobs: int
     verbose: int
+    n_before: int  # finished trials, when the call began
 
     @property
     def by_epoch(self) -> bool:
@@ -142,6 +145,8 @@ class Fold:
     def _score(self) -> None:
         start = time.perf_counter()
         plan = self.plan
+        if plan.by_epoch:
+            self.estimator._note_history()  # a scorer may look at it
         scores = _score(
             self.estimator,
             *self._test,
@@ -181,11 +186,14 @@ class Trial:
             steps = stack.enter_context(closing(rungs(params, stack)))
             for step, last in enumerate(steps, start=1):
                 mean = self._mean()
-                if math.isnan(mean):
-                    break
-                self.trial.report(mean, step)
                 if self.announce and step == 1:
                     self._announce()
+                if math.isnan(mean):
+                    # A score may be undefined at first; a fit fails for good.
+                    if self._failed() or not self.plan.by_epoch:
+                        break
+                    continue
+                self.trial.report(mean, step)
                 if last:
                     continue
                 self._note(mean, step)
@@ -235,6 +243,9 @@ class Trial:
             f"without pruning{_memory(plan.n_jobs)}."
         )
 
+    def _failed(self) -> bool:
+        return any(fold.error for fold in self.folds)
+
     def _mean(self) -> float:
         return float(np.mean([self.plan.value(fold.scores) for fold in self.folds]))
 
@@ -248,11 +259,14 @@ class Trial:
         last = value = self._mean()
         epoch = None
         scores = [fold.scores for fold in self.folds]
-        if math.isnan(value) or not any(scores):
+        goes_back = self.plan.by_epoch and not self.folds[0].chooses_epoch
+        if math.isnan(value) and goes_back and not self._failed() and self.best[1]:
+            value, epoch, scores = self.best
+        elif math.isnan(value) or not any(scores):
             state = "fail"
         elif self.plan.by_epoch and state == "pruned":
             epoch = self.folds[0].step
-        elif self.plan.by_epoch and not self.folds[0].chooses_epoch:
+        elif goes_back:
             epoch = max(fold.step for fold in self.folds)
             if self.best[0] > value:
                 value, epoch, scores = self.best
@@ -321,7 +335,6 @@ def deal_gpus(plan: Plan, process: int) -> Plan:
 def run_trials(plan: Plan, process: int = 0) -> None:
     """Run trials until the study has as many as planned, or time is up."""
     plan, storage = deal_gpus(plan, process), open_storage(plan.storage)
-    announce = process == 0 and plan.verbose > 0
     with quiet_optuna(), ExitStack() as stack:
         stack.callback(disconnect, storage)
         study = optuna.load_study(
@@ -330,19 +343,23 @@ def run_trials(plan: Plan, process: int = 0) -> None:
             sampler=make_sampler(plan.sampler, plan.seed, plan.n_jobs),
             pruner=EarlyPruner() if plan.pruner is None else plan.pruner,
         )
+        let_stop(study)
         while time.time() < plan.deadline:
             bury_lost_trials(study)
             if len(ours(study)) >= plan.n_trials:
                 return
-            _run_trial(plan, study, announce)
-            announce = False
+            _run_trial(plan, study)
+            if has_stopped(study):  # a sampler that has been through its grid
+                return
 
 
-def _run_trial(plan: Plan, study: optuna.study.Study, announce: bool) -> None:
+def _run_trial(plan: Plan, study: optuna.study.Study) -> None:
     trial = begin_trial(study)
     try:
         # Another process may have begun the last one at the same moment.
-        if position(study, trial.number) >= plan.n_trials:
+        at = position(study, trial.number)
+        announce = plan.verbose > 0 and at == plan.n_before
+        if at >= plan.n_trials:
             tell(study, trial.number, None)
             return
         with signs_of_life(trial):

@@ -1,0 +1,129 @@
+"""Scores of a search that are undefined, and what else its trials go by."""
+
+import numpy as np
+import optuna
+import pytest
+from search_toys import Curve
+from sklearn.datasets import make_classification
+from sklearn.svm import SVC
+
+from skmedimg import CNNImageClassifier
+from skmedimg.model_selection import OptunaSearchCV
+
+WHOLE = optuna.pruners.NopPruner()
+
+
+@pytest.fixture
+def table():
+    return make_classification(40, 4, random_state=0)
+
+
+class Undefined:
+    """NaN at some of its calls."""
+
+    def __init__(self, *calls):
+        self.calls, self.n = calls, 0
+
+    def __call__(self, estimator, X, y):
+        self.n += 1
+        return np.nan if self.n in self.calls else 0.1 * self.n
+
+
+def search_curve(table, *calls, **params):
+    return OptunaSearchCV(
+        Curve(max_epochs=4),
+        {"gain": [0.1, 0.2]},
+        n_trials=2,
+        cv=2,
+        scoring=Undefined(*calls),
+        pruner=WHOLE,
+        random_state=3,
+        **params,
+    ).fit(*table)
+
+
+def test_an_epoch_without_a_score_is_no_candidate(table):
+    results = search_curve(table, 1, 3).cv_results_
+    assert results["state"].tolist() == ["complete"] * 2
+    assert results["n_epochs"].tolist() == [4, 4]
+
+
+def test_where_the_last_epoch_has_no_score_the_best_counts(table):
+    # A fifth look: at the end the estimator may have changed once more.
+    results = search_curve(table, 7, 9, refit=False).cv_results_
+    assert results["state"][0] == "complete"
+    assert results["n_epochs"][0] < 4
+    assert np.isfinite(results["mean_test_score"][0])
+
+
+def test_a_failed_trial_has_no_mean_of_the_folds_that_worked(table):
+    svc = OptunaSearchCV(
+        SVC(random_state=0),
+        {"C": [1.0, 2.0]},
+        n_trials=2,
+        cv=2,
+        scoring=Undefined(2),
+        refit=False,
+    ).fit(*table)
+    results = svc.cv_results_
+    assert sorted(results["state"]) == ["complete", "fail"]
+    assert np.isnan(results["mean_test_score"]).tolist() == [
+        state == "fail" for state in results["state"]
+    ]
+
+
+def test_a_scorer_may_look_at_the_history(images):
+    search = OptunaSearchCV(
+        CNNImageClassifier(max_epochs=2, random_state=0),
+        {"lr": [1e-3]},
+        n_trials=1,
+        cv=2,
+        scoring=lambda clf, X, y: clf.n_iter_ - clf.history_.train_loss.iloc[-1] / 99,
+        refit=False,
+    ).fit(*images)
+    assert search.cv_results_["n_epochs"][0] == 2
+    assert 1.9 < search.best_score_ < 2
+
+
+def test_weights_make_another_study(table, tmp_path):
+    X, y = table
+    search = OptunaSearchCV(
+        SVC(random_state=0),
+        {"C": [1.0]},
+        n_trials=1,
+        cv=2,
+        storage=tmp_path / "log",
+        study_name="a",
+    )
+    search.fit(X, y, sample_weight=np.ones(len(y)))
+    search.fit(X, y, sample_weight=np.ones(len(y)).tolist())
+    with pytest.raises(ValueError, match=r"another data: .*weights"):
+        search.fit(X, y, sample_weight=1.0 + y)
+    with pytest.raises(ValueError, match="another data"):
+        search.fit(X, y)
+
+
+def test_a_sampler_that_has_been_through_its_grid_ends_the_search(table):
+    grid = {"C": [1.0, 2.0]}
+    for n_trials in (2, 9):
+        sampler = optuna.samplers.GridSampler(grid, seed=0)
+        search = OptunaSearchCV(
+            SVC(random_state=0), grid, n_trials=n_trials, cv=2, sampler=sampler
+        )
+        assert len(search.fit(*table).cv_results_["params"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"pruner": "median"}, "pruner='median'"),
+        ({"pruner": optuna.pruners.MedianPruner}, "pruner=<class"),
+        ({"sampler": "tpe"}, "sampler='tpe'"),
+    ],
+)
+def test_samplers_and_pruners_of_another_kind(table, params, named):
+    search = OptunaSearchCV(
+        SVC(random_state=0), {"C": [1.0]}, n_trials=1, cv=2, **params
+    )
+    with pytest.raises(TypeError, match=named):
+        search.fit(*table)
