@@ -8,6 +8,7 @@ from sklearn.datasets import make_classification
 from sklearn.svm import SVC
 
 from skmedimg import CNNImageClassifier
+from skmedimg.architectures import ResNet
 from skmedimg.model_selection import OptunaSearchCV
 
 WHOLE = optuna.pruners.NopPruner()
@@ -127,4 +128,24 @@ def test_samplers_and_pruners_of_another_kind(table, params, named):
         SVC(random_state=0), {"C": [1.0]}, n_trials=1, cv=2, **params
     )
     with pytest.raises(TypeError, match=named):
+        search.fit(*table)
+
+
+def test_values_that_do_not_go_together_are_found_before_the_first_trial(images):
+    space = {
+        "architecture": ["auto", ResNet(width=4), ResNet(width=8)],
+        "architecture__width": [2, 4],
+    }
+    search = OptunaSearchCV(CNNImageClassifier(), space, n_trials=1, cv=2)
+    for seed in range(3):  # whatever the sampler would draw first
+        with pytest.raises(ValueError, match="architecture__width is set on an object"):
+            search.set_params(random_state=seed).fit(*images)
+
+
+def test_a_function_cannot_leave_out_what_it_has_drawn(table):
+    def space(trial):
+        raise optuna.TrialPruned
+
+    search = OptunaSearchCV(SVC(random_state=0), space, n_trials=1, cv=2)
+    with pytest.raises(ValueError, match="raised TrialPruned"):
         search.fit(*table)

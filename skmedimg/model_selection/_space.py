@@ -13,9 +13,12 @@ from sklearn.utils.validation import _num_samples
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.trial import BaseTrial, FrozenTrial, Trial
+    from optuna.study import Study
+    from optuna.trial import BaseTrial, FrozenTrial
 
 Params = dict[str, Any]
+# So many find a pair of values that do not go together, if one draw in ten has it.
+_DRAWS = 30
 
 
 class TableSpace:
@@ -86,7 +89,15 @@ class FunctionSpace:
 
     def suggest(self, trial: "BaseTrial") -> Params:
         """Draw the parameters of a trial."""
-        params = self._function(trial)
+        from optuna import TrialPruned
+
+        try:
+            params = self._function(trial)
+        except TrialPruned as error:
+            raise ValueError(
+                f"param_distributions={_named(self._function)} raised TrialPruned: it "
+                "cannot leave out what it has drawn. Draw only values that go together."
+            ) from error
         if not isinstance(params, Mapping) or not params:
             raise ValueError(
                 f"param_distributions={_named(self._function)} gave {params!r}; it "
@@ -102,7 +113,7 @@ class FunctionSpace:
 
     def describe(self) -> dict[str, str]:
         """How the space reads, as far as one draw tells."""
-        trial = _trial_to_try()
+        trial = _study_to_try().ask()
         self.suggest(trial)
         return _as_json(trial.distributions)
 
@@ -137,16 +148,21 @@ def make_space(param_distributions: Any, estimator: Any, X: Any) -> Space:
 
 
 def _try_out(space: Space, estimator: Any) -> None:
-    """Set a draw on the estimator, before a study is touched and hours are spent."""
-    params = space.suggest(_trial_to_try())
-    clone(estimator).set_params(**clone(params, safe=False))
+    """Set draws on the estimator, before a study is touched and hours are spent.
+
+    Several of a table, whose values may not go together; one of a function.
+    """
+    study = _study_to_try()
+    for _ in range(1 if isinstance(space, FunctionSpace) else _DRAWS):
+        params = space.suggest(study.ask())
+        clone(estimator).set_params(**clone(params, safe=False))
 
 
-def _trial_to_try() -> "Trial":
-    """A trial of no consequence, the same each time."""
+def _study_to_try() -> "Study":
+    """A study of no consequence, whose trials are the same each time."""
     import optuna
 
-    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
 
 
 def _as_json(distributions: dict[str, "BaseDistribution"]) -> dict[str, str]:
