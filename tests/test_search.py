@@ -9,6 +9,7 @@ from unittest import SkipTest
 import numpy as np
 import optuna
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from scipy.stats import loguniform, norm, randint, uniform
 from search_toys import Curve
 from sklearn.base import clone
@@ -483,6 +484,8 @@ def test_the_first_error_on_demand_leaves_the_study_as_it_was(table, tmp_path):
 @pytest.mark.parametrize(("n_jobs", "where"), [(1, ""), (2, " in each of 2 processes")])
 def test_verbose_tells_what_it_may_take_and_each_trial(table, capfd, n_jobs, where):
     pytest.importorskip("resource", reason="Windows does not tell of memory")
+    # Workers that another test has begun write to where that was captured.
+    get_reusable_executor().shutdown(wait=True)
     clf = Curve(seconds=0.1, max_epochs=5)
     OptunaSearchCV(
         clf, {"gain": [0.1]}, n_trials=6, cv=2, verbose=1, n_jobs=n_jobs
