@@ -240,7 +240,8 @@ class Trial:
         seconds = step * self.trial.user_attrs[HORIZON] * left / plan.n_jobs
         print(
             f"{left} trials of {n_splits} folds may take about {_duration(seconds)} "
-            f"without pruning{_memory(plan.n_jobs)}."
+            f"without pruning{_memory(plan.n_jobs)}.",
+            flush=True,  # workers keep what goes into a file
         )
 
     def _failed(self) -> bool:
@@ -421,5 +422,6 @@ def _report(
     seconds = sum(t for t in result["fit_time"] + result["score_time"] if t)
     print(
         f"trial {trial.number:3d} of {plan.n_trials}: {score} "
-        f"({result['state']}, {seconds:.1f} s) {trial.params}"
+        f"({result['state']}, {seconds:.1f} s) {trial.params}",
+        flush=True,
     )
