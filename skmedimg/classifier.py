@@ -128,11 +128,11 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         Called with the net at every step that they ask for; each fit works on copies.
         scikit-learn's own (ProgressBar, ScoringMonitor; from 1.9 on) go to
         `set_callbacks` instead, and hear of `fit`, but not in an `OptunaSearchCV` nor
-        of `partial_fit`. A function is called as
-        ``function(name, estimator)`` when a fit begins, and makes a callback for that
-        fit alone, such as one that logs to TensorBoard or MLflow. `name` is
-        "study/trial-002/fold-0" or "study/refit" in an `OptunaSearchCV`, elsewhere
-        "fit-" and eight hexadecimal digits that no other fit has.
+        of `partial_fit`. A function is called as ``function(name, estimator)`` when a
+        fit begins, and makes a callback for that fit alone, such as one that logs to
+        TensorBoard or MLflow. `name` is "study/trial-002/fold-0" or "study/refit" in an
+        `OptunaSearchCV`, elsewhere "fit-" and eight hexadecimal digits that no other
+        fit has.
     checkpoint : path, default=None
         Folder in which `fit` keeps its state after each epoch. After a crash or a kill
         the same call goes on, and ends as if nothing had been (see Notes). Needs an

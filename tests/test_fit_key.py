@@ -75,36 +75,24 @@ def n_files(images, tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("source", "given", "before", "after"),
     [
-        ("STRENGTH, KIND, SHIFT = 1.0", "STRENGTH, KIND, SHIFT = 0.5"),
-        ('"plus", (', '"times", ('),
-        ("(1, 2)", "(2, 2)"),
-        ("x + SHIFT", "x - SHIFT"),
+        (AUGMENTATION, "augmented", "SHIFT = 1.0", "SHIFT = 0.5"),
+        (AUGMENTATION, "augmented", '"plus", (', '"times", ('),
+        (AUGMENTATION, "augmented", "(1, 2)", "(2, 2)"),
+        (AUGMENTATION, "augmented", "x + SHIFT", "x - SHIFT"),
+        (ARCHITECTURE, "built", "(self.conv(x))", "(2 * self.conv(x))"),
+        (ARCHITECTURE, "built", "x.relu()", "x.tanh()"),
+        (ARCHITECTURE, "built", "x.mean((2, 3))", "x.amax((2, 3))"),
     ],
 )
-def test_another_augmentation(before, after, n_files):
-    assert n_files(AUGMENTATION, augmentation="augmented") == 1
-    assert n_files(AUGMENTATION, augmentation="augmented") == 1
-    other = AUGMENTATION.replace(before, after)
-    assert other != AUGMENTATION
-    assert n_files(other, augmentation="augmented") == 2
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("self.features(self.conv(x))", "self.features(2 * self.conv(x))"),
-        ("x.relu()", "x.tanh()"),
-        ("x.mean((2, 3))", "x.amax((2, 3))"),
-    ],
-)
-def test_another_architecture(before, after, n_files):
-    assert n_files(ARCHITECTURE, architecture="built") == 1
-    assert n_files(ARCHITECTURE, architecture="built") == 1
-    other = ARCHITECTURE.replace(before, after)
-    assert other != ARCHITECTURE
-    assert n_files(other, architecture="built") == 2
+def test_edited_code_is_another_fit(source, given, before, after, n_files):
+    part = "augmentation" if given == "augmented" else "architecture"
+    assert n_files(source, **{part: given}) == 1
+    assert n_files(source, **{part: given}) == 1
+    other = source.replace(before, after)
+    assert other != source
+    assert n_files(other, **{part: given}) == 2
 
 
 def test_what_changes_nothing(n_files):

@@ -79,16 +79,21 @@ class SecondEndsEarly(optuna.pruners.BasePruner):
         return trial.number == 1 and trial.last_step == 1
 
 
-def test_a_search_has_a_run_for_each_fold_of_each_trial(images, tiny, log, tmp_path):
-    search = OptunaSearchCV(
-        tiny(**SMALL, callbacks=[log]),
+def search_two_trials(clf, images, **params):
+    return OptunaSearchCV(
+        clf,
         RATES,
         n_trials=2,
         cv=2,
         pruner=SecondEndsEarly(),
         study_name="study",
-        random_state=0,
+        **params,
     ).fit(*images)
+
+
+def test_a_search_has_a_run_for_each_fold_of_each_trial(images, tiny, log, tmp_path):
+    clf = tiny(**SMALL, callbacks=[log])
+    search = search_two_trials(clf, images, random_state=0)
     runs = runs_in(tmp_path)
     folds = [f"study/trial-00{trial}/fold-{i}" for trial in (0, 1) for i in (0, 1)]
     assert sorted(runs) == ["study/refit", *folds]
@@ -276,15 +281,7 @@ def test_mlflow(images, tiny, tmp_path):
         client.log_param(run.info.run_id, "lr", estimator.lr)
         return MlflowLogger(run, client, create_artifact=False)
 
-    search = OptunaSearchCV(
-        tiny(**SMALL, callbacks=[log]),
-        RATES,
-        n_trials=2,
-        cv=2,
-        pruner=SecondEndsEarly(),
-        study_name="study",
-        refit=False,
-    ).fit(*images)
+    search = search_two_trials(tiny(**SMALL, callbacks=[log]), images, refit=False)
     runs = client.search_runs([experiment])
     assert len(runs) == 2 * 2
     for trial, lr in enumerate(search.cv_results_["param_lr"]):

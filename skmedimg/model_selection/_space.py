@@ -152,10 +152,10 @@ def _try_out(space: Space, estimator: Any) -> None:
 
     Several of a table, whose values may not go together; one of a function.
     """
-    study = _study_to_try()
+    study, plain = _study_to_try(), clone(estimator)
     for _ in range(1 if isinstance(space, FunctionSpace) else _DRAWS):
         params = space.suggest(study.ask())
-        clone(estimator).set_params(**clone(params, safe=False))
+        plain.set_params(**clone(params, safe=False))
 
 
 def _study_to_try() -> "Study":
