@@ -72,11 +72,12 @@ class OptunaSearchCV(BaseSearchCV):
         As in scikit-learn. With several scores, that of this name is what the search
         maximises; with False or a callable it is the first.
     sampler : optuna sampler or callable, default=None
-        What proposes parameters; None is Optuna's tree-structured Parzen estimator. A
-        callable, such as a class of `optuna.samplers`, makes one a trial from ``seed``,
-        which keeps the promise of `random_state`; a sampler itself is taken as it is.
+        What proposes parameters; None is Optuna's tree-structured Parzen estimator,
+        after five random trials. A callable, such as a class of `optuna.samplers`,
+        makes one a trial from ``seed``, which keeps the promise of `random_state`; a
+        sampler itself is taken as it is.
     pruner : optuna pruner, default=None
-        What ends trials early. None lets the best third go on at a sixth of the course;
+        What ends trials early. None lets the best third go on at a ninth of the course;
         ``optuna.pruners.NopPruner()`` ends none.
     storage : str, path or optuna storage, default=None
         Where the study is kept: a database ("sqlite:///study.db",
