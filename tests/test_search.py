@@ -449,6 +449,23 @@ def test_failed_trials_rank_last(table):
     assert search.best_params_ == {"C": 3.0}
 
 
+def test_parameters_that_do_not_go_together_late_in_a_search(table):
+    """What went before is kept: the trial fails, the search goes on."""
+
+    def space(trial):
+        gain = trial.suggest_categorical("gain", [0.1, 0.2])
+        return {"gain": gain} | ({"rate": 1} if trial.number in (2, 4) else {})
+
+    search = OptunaSearchCV(Curve(), space, n_trials=6, cv=2, random_state=0)
+    with pytest.warns(FitFailedWarning, match="2 of 6 trials failed[^$]*'rate'"):
+        search.fit(*table)
+    failed = search.cv_results_["state"] == "fail"
+    np.testing.assert_array_equal(np.flatnonzero(failed), [2, 4])
+    assert search.best_params_["gain"] in (0.1, 0.2)
+    with pytest.raises(ValueError, match="Invalid parameter 'rate'"):
+        search.set_params(error_score="raise").fit(*table)
+
+
 def test_a_score_for_failed_folds(table):
     X, y = table
     order = np.argsort(y, kind="stable")

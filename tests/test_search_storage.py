@@ -342,6 +342,15 @@ def test_a_storage_of_another_kind(table):
         make_search(storage=3).fit(*table)
 
 
+@pytest.mark.parametrize("text", [b"SQLite 3\0\xff", b"{}\n"])
+def test_a_file_that_is_no_journal(table, tmp_path, text):
+    path = tmp_path / "study.db"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=r"else than a journal.*sqlite:///"):
+        make_search(storage=path).fit(*table)
+    assert path.read_bytes() == text
+
+
 def _other_direction(storage):
     return optuna.create_study(storage=open_storage(storage), study_name="s")
 
@@ -385,6 +394,8 @@ def test_a_study_of_another_search(table, tmp_path):
     with pytest.raises(ValueError, match=r"of another data.*random_state"):
         make_search(**given).fit(X + 1, y)
     assert search.study_.trials == before
+    with pytest.raises(ValueError, match=r"here Curve\(max_epochs=8\)\."):
+        make_search(**given).set_params(estimator=Curve(max_epochs=8)).fit(X, y)
     # Without a name, each has a study of its own.
     make_search(**given | {"study_name": None}).fit(X + 1, y)
 

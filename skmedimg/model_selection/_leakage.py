@@ -108,7 +108,8 @@ def audit_leakage(
     groups : array-like of shape (n,), default=None
         Patient of each image; None takes ``X.groups``.
     cv : int, splitter or iterable of (train, test), default=None
-        Splits to audit. Without `cv` and X_test, X is looked through as a whole.
+        Splits to audit; a number of folds as scikit-learn reads it, patients not kept
+        apart. Without `cv` and X_test, X is looked through as a whole.
     X_test : array-like or ImageSequence of n_test images, default=None
         Test images, where X are the training ones; only pairs between both are
         reported. Their size and dtype may differ.

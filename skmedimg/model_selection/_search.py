@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -45,9 +46,9 @@ class OptunaSearchCV(BaseSearchCV):
     scikit-learn's search contract, with three things more. Parameters are proposed by a
     sampler of Optuna that learns from the trials before. The folds of a trial of an
     image estimator train together, an epoch at a time, and a trial whose mean score is
-    behind ends there; other estimators are looked at after each fold. The study may be
-    kept in a file or a database: the same call goes on after a crash, and several
-    processes or machines work on one study.
+    behind ends there; other estimators are looked at after their first fold. The study
+    may be kept in a file or a database: the same call goes on after a crash, and
+    several processes or machines work on one study.
 
     Parameters
     ----------
@@ -458,15 +459,26 @@ def _seed(random_state: Any) -> int:
 def _described(estimator: Any) -> str:
     """An estimator as it reads, without what does not change its scores."""
     plain = clone(estimator)
-    for name, value in plain.get_params(deep=True).items():
-        last = name.split("__")[-1]
+    params = plain.get_params(deep=True)
+    for name, value in params.items():
+        above, _, last = name.rpartition("__")
         if last in ("checkpoint", "device", "verbose", "n_jobs"):
-            plain.set_params(**{name: None})
+            # As it is by default, which does not show.
+            owner = params.get(above) if above else plain
+            plain.set_params(**{name: _default(type(owner), last)})
         elif last == "callbacks" and isinstance(value, list):
             # Functions there make loggers.
             kept = [cb for cb in value if isinstance(cb, type) or not callable(cb)]
             plain.set_params(**{name: kept or None})
     return _without_address(plain.__repr__(N_CHAR_MAX=10**6))
+
+
+def _default(of: type, name: str) -> Any:
+    """Default of a parameter; None where it has none."""
+    parameter = signature(of).parameters.get(name)
+    if parameter is None or parameter.default is parameter.empty:
+        return None
+    return parameter.default
 
 
 def _without_address(text: str) -> str:

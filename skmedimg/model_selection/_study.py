@@ -70,11 +70,24 @@ def open_storage(storage: Any) -> BaseStorage:
 
 def _open_journal(path: Path) -> BaseStorage:
     try:
-        return JournalStorage(JournalFileBackend(str(path)))
+        journal = JournalStorage(JournalFileBackend(str(path)))
+        # Read it before anything is written to it; Optuna forgives a last line that a
+        # crash has cut short, whatever it is.
+        with path.open("rb") as file:
+            if file.read(1) not in (b"{", b""):
+                raise ValueError("its lines are no JSON objects")
+        journal.get_all_studies()
+        return journal
     except OSError as error:
         raise ConnectionError(
             f"storage={str(path)!r} cannot be written ({error}): see that its folder "
             "exists, or pass another path."
+        ) from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"storage={str(path)!r} is a file of something else than a journal of "
+            f"Optuna ({error}): pass another path, or the URL of a database, such as "
+            "'sqlite:///study.db'."
         ) from error
 
 

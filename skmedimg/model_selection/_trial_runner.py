@@ -110,18 +110,26 @@ class Fold:
     def __init__(self, plan: Plan, params: Params, index: int, trial: int) -> None:
         self.plan = plan
         self._names = names_from(f"{plan.study_name}/trial-{trial:03d}/fold-{index}")
-        self.estimator = clone(plan.estimator).set_params(**clone(params, safe=False))
+        self.estimator = clone(plan.estimator)
         train, test = plan.splits[index]
         X, y = _safe_split(self.estimator, plan.X, plan.y, train)
         self._test = _safe_split(self.estimator, plan.X, plan.y, test, train)
         self._score_params = _check_method_params(plan.X, plan.score_params, test)
         fit_params = _check_method_params(plan.X, plan.fit_params, train)
-        self._steps = train_by_steps(self.estimator, X, y, fit_params)
+        self._steps = self._train(params, X, y, fit_params)
         self.step = 0
         self.scores: dict[str, float] | None = None
         self.error: str | None = None
         self.fit_time = self.score_time = 0.0
+        self.chooses_epoch = False
+
+    def _train(
+        self, params: Params, X: Any, y: Any, fit_params: dict[str, Any]
+    ) -> Generator[int, None, None]:
+        # What a function draws late in a search may not go together either.
+        self.estimator.set_params(**clone(params, safe=False))
         self.chooses_epoch = bool(getattr(self.estimator, "early_stopping", False))
+        yield from train_by_steps(self.estimator, X, y, fit_params)
 
     def advance(self) -> bool:
         """Train a step, if there is one left, and score; tells whether there was."""
@@ -394,8 +402,10 @@ def _result_of_the_same(
     same = [
         t
         for t in finished(study)
-        # A function may go by more than it draws.
-        if t.params == drawn and repr(plan.space.restore(t)) == repr(params)
+        # A function may go by more than it draws; what failed may have been chance.
+        if t.params == drawn
+        and t.state != optuna.trial.TrialState.FAIL
+        and repr(plan.space.restore(t)) == repr(params)
     ]
     if not same:
         return None
