@@ -26,6 +26,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_sp
 from skmedimg import CNNImageClassifier
 from skmedimg.architectures import ResNet
 from skmedimg.model_selection import OptunaSearchCV
+from skmedimg.model_selection._sampling import make_tpe
 
 GRID = {
     "lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
@@ -90,21 +91,23 @@ def compare(clf, X, y, cv, args):
     print(f"median: the grid's AUC in {np.median(shares):.2f} of its CPU-seconds")
 
 
-class Clocked(TPESampler):
-    """Notes the CPU-seconds at which each trial ended, and what it scored."""
+def clocked(sampler, log):
+    """Let a sampler note when each trial ended, in CPU-seconds, and what it scored."""
+    told = sampler.after_trial
 
-    log: list = []  # noqa: RUF012
-
-    def after_trial(self, study, trial, state, values):
+    def after_trial(study, trial, state, values):
         score = -np.inf
         if state == optuna.trial.TrialState.COMPLETE:
             score = trial.user_attrs.get("result", {"last": values[0]})["last"]
-        Clocked.log.append((time.process_time(), score))
-        super().after_trial(study, trial, state, values)
+        log.append((time.process_time(), score))
+        told(study, trial, state, values)
+
+    sampler.after_trial = after_trial
+    return sampler
 
 
 def search_ours(clf, X, y, cv, space, n_trials, seed):
-    Clocked.log, start = [], time.process_time()
+    log, start = [], time.process_time()
     OptunaSearchCV(
         clf,
         space,
@@ -113,9 +116,9 @@ def search_ours(clf, X, y, cv, space, n_trials, seed):
         scoring="roc_auc",
         refit=False,
         random_state=seed,
-        sampler=lambda seed: Clocked(seed=seed),
+        sampler=lambda seed: clocked(make_tpe(seed), log),  # its own
     ).fit(X, y)
-    return [(seconds - start, score) for seconds, score in Clocked.log]
+    return [(seconds - start, score) for seconds, score in log]
 
 
 def search_theirs(clf, X, y, cv, space, budget, seed):
@@ -123,8 +126,9 @@ def search_theirs(clf, X, y, cv, space, budget, seed):
         from optuna_integration import OptunaSearchCV as Theirs
     except ImportError:
         return None
-    Clocked.log, start = [], time.process_time()
-    study = optuna.create_study(sampler=Clocked(seed=seed), direction="maximize")
+    log, start = [], time.process_time()
+    sampler = clocked(TPESampler(seed=seed), log)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
     search = Theirs(
         clf,
         space,
@@ -138,7 +142,7 @@ def search_theirs(clf, X, y, cv, space, budget, seed):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls itself experimental
             search.fit(X, y)
-    return [(seconds - start, score) for seconds, score in Clocked.log]
+    return [(seconds - start, score) for seconds, score in log]
 
 
 def best(log, budget):
