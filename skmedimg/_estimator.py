@@ -144,17 +144,17 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         y: Any,
         sample_weight: Any = None,
         groups: Any = None,
-        stop_after: int | None = None,
+        stop_at: float = 1.0,
         folder: str | os.PathLike | None = None,
         context: Any = None,
     ) -> Iterator[int]:
         """Fit epoch by epoch; after each, the estimator predicts as it stands.
 
-        Tells how many epochs are done, of this call. With `stop_after` training ends
-        after so many of a schedule that is laid out for all. With a `folder` for its
-        checkpoint, epochs of an interrupted call are not repeated; scikit-learn's
-        callbacks hear of those in `context`. An iterator that is not run to its end
-        leaves the estimator as it was.
+        Tells how many epochs are done, of this call. With `stop_at` training ends
+        after that share of the epochs that its schedule is laid out for. With a
+        `folder` for its checkpoint, epochs of an interrupted call are not repeated;
+        scikit-learn's callbacks hear of those in `context`. An iterator that is not run
+        to its end leaves the estimator as it was.
         """
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
@@ -167,8 +167,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             if not goes_on:
                 self.image_spec_ = data.fit_spec(train)
             course = self._course(len(train))
-            if stop_after is not None:
-                course["max_epochs"] = min(stop_after, course["max_epochs"])
+            course["max_epochs"] = max(1, round(stop_at * course["max_epochs"]))
             self._remember(data, goes_on)
             epochs = self._train(data, train, valid, rng, goes_on, course, folder)
             n_epochs = course["max_epochs"]

@@ -1,6 +1,5 @@
 """Which fit it is: one name for all that the result of a fit depends on."""
 
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -14,6 +13,7 @@ import torch
 
 import skmedimg
 from skmedimg._feed import Feed
+from skmedimg._words import without_address
 
 if TYPE_CHECKING:
     from skmedimg._net import ImageNet
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # These change nothing, or are told by what is made of them: weights and seeds.
 _APART = {"callbacks", "checkpoint", "device", "random_state", "verbose", "weights"}
 _SIMPLE = (Number, str, bytes, tuple, type(None))
+_HELD = list | dict | set | np.ndarray | torch.Tensor
 
 
 def fit_key(
@@ -57,6 +58,30 @@ def fit_key(
         [_images(feed) for feed in (train, valid) if feed is not None],
     ]
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def code_of(param_distributions: Any, estimator: Any, scoring: Any) -> str:
+    """Name of the user's own code in a search, whatever values go with it.
+
+    Parameters
+    ----------
+    param_distributions : object
+        Of the search; a function counts.
+    estimator : estimator
+        Its class counts, and functions and classes of its parameters.
+    scoring : object
+        Of the search; functions in it count.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    codes = [part if callable(part) else type(part) for part in parts]
+    space = param_distributions if callable(param_distributions) else None
+    text = repr(_described([space, codes, scoring], seen=set()))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _images(feed: Feed) -> list:
@@ -109,7 +134,8 @@ def _described(
     if isinstance(value, FunctionType):
         held = [cell.cell_contents for cell in value.__closure__ or ()]
         held += [value.__defaults__, value.__kwdefaults__, _named_by(value, seen)]
-        return [value.__qualname__, *inside([value.__code__, held])]
+        code = None if _is_of_a_package(value) else value.__code__
+        return [value.__module__, value.__qualname__, *inside([code, held])]
     if hasattr(value, "__qualname__"):  # a class, or a function in C
         name = f"{value.__module__}.{value.__qualname__}"
         return [name, inside(_named_by(value, seen))]
@@ -117,7 +143,15 @@ def _described(
         return [inside(type(value)), inside(value.get_params(deep=False))]
     if hasattr(value, "__dict__"):
         return [inside(type(value)), inside(vars(value))]
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    if attributes := _slots(value):
+        return [inside(type(value)), inside(attributes)]
+    return without_address(repr(value))
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    """Attributes of an object of a class with slots."""
+    names = [n for c in type(value).__mro__ for n in vars(c).get("__slots__", ())]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _named_by(value: Any, seen: set[int] | None) -> dict[str, Any]:
@@ -138,7 +172,7 @@ def _named_by(value: Any, seen: set[int] | None) -> dict[str, Any]:
     return {
         name: item
         for name, item in named.items()
-        if isinstance(item, FunctionType | type)
+        if isinstance(item, FunctionType | type | _HELD)
         or (isinstance(item, _SIMPLE) and not name.startswith("__"))
     }
 

@@ -39,10 +39,10 @@ class Curve(ClassifierMixin, BaseEstimator):
             pass
         return self
 
-    def _epochs(self, X, y, sample_weight=None, groups=None, stop_after=None):
+    def _epochs(self, X, y, sample_weight=None, groups=None, stop_at=1.0):
         self.classes_ = np.unique(y)
         self.net_ = SimpleNamespace(max_epochs=self.max_epochs)
-        for epoch in range(1, min(stop_after or 99, self.max_epochs) + 1):
+        for epoch in range(1, round(stop_at * self.max_epochs) + 1):
             time.sleep(self.seconds)
             self.n_iter_ = epoch
             yield epoch

@@ -11,14 +11,27 @@ from skmedimg.architectures import SimpleCNN
 AUGMENTATION = """
     RUNS = 1
     STRENGTH, KIND, SHIFT = 1.0, "plus", (1, 2)
+    GAINS = [1.0, 2.0]
 
     def shifted(x):
         return x + SHIFT[0]
 
     def augmented(x):
         def once(x):
-            return shifted(x) * STRENGTH
+            return shifted(x) * STRENGTH * GAINS[0]
         return once(x) if KIND == "plus" else x
+"""
+SLOTS = """
+    class Gain:
+        __slots__ = ("gain",)
+
+        def __init__(self, gain):
+            self.gain = gain
+
+        def __call__(self, x):
+            return x * self.gain
+
+    augmented = Gain(1.0)
 """
 ARCHITECTURE = """
     from torch import nn
@@ -81,6 +94,8 @@ def n_files(images, tiny, tmp_path, monkeypatch):
         (AUGMENTATION, "augmented", '"plus", (', '"times", ('),
         (AUGMENTATION, "augmented", "(1, 2)", "(2, 2)"),
         (AUGMENTATION, "augmented", "x + SHIFT", "x - SHIFT"),
+        (AUGMENTATION, "augmented", "[1.0", "[0.5"),
+        (SLOTS, "augmented", "Gain(1.0)", "Gain(0.5)"),
         (ARCHITECTURE, "built", "(self.conv(x))", "(2 * self.conv(x))"),
         (ARCHITECTURE, "built", "x.relu()", "x.tanh()"),
         (ARCHITECTURE, "built", "x.mean((2, 3))", "x.amax((2, 3))"),

@@ -275,6 +275,12 @@ def test_folds_by_the_groups_found_leak_nothing():
     assert len(np.unique(groups)) == 25
 
 
+@pytest.mark.parametrize("cv", [[], [([0, 1], [])]])
+def test_splits_that_test_nothing(cv):
+    with pytest.raises(ValueError, match="tests nothing"):
+        audit_leakage(make_images(2), cv=cv)
+
+
 def test_shared_patients_are_listed_by_split():
     patients = ["p", "p", "q", "q", "r", "r"]
     X = ImageSequence.from_array(make_images(6), groups=patients)

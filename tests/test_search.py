@@ -10,7 +10,8 @@ import numpy as np
 import optuna
 import pytest
 from joblib.externals.loky import get_reusable_executor
-from scipy.stats import loguniform, norm, randint, uniform
+from scipy.spatial.distance import euclidean
+from scipy.stats import loguniform, norm, poisson, randint, uniform
 from search_toys import Curve
 from sklearn.base import clone
 from sklearn.datasets import make_classification
@@ -22,11 +23,13 @@ from sklearn.model_selection import (
     StratifiedKFold,
     cross_val_score,
 )
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from skmedimg import CNNImageClassifier, _estimator
 from skmedimg.architectures import ResNet
 from skmedimg.augmentation import Augmentation
 from skmedimg.model_selection import OptunaSearchCV, default_search_space
@@ -224,6 +227,40 @@ def test_every_kind_of_distribution(table):
     assert {0: 1, 1: 2} in [row["class_weight"] for row in rows]
 
 
+def test_distributions_of_whole_numbers_and_of_objects(table):
+    with pytest.warns(UserWarning, match="persistent storage"):  # Optuna's own
+        metric = optuna.distributions.CategoricalDistribution(["l1", euclidean])
+    space = {"n_neighbors": poisson(3, loc=1), "metric": metric}
+    search = OptunaSearchCV(
+        KNeighborsClassifier(), space, n_trials=9, cv=2, random_state=0
+    )
+    rows = search.fit(*table).cv_results_["params"]
+    assert {type(row["n_neighbors"]) for row in rows} == {int}
+    assert {row["metric"] for row in rows} == {"l1", euclidean}
+
+
+def test_a_kernel_that_is_searched_decides_how_data_are_split(table):
+    X, y = table
+    svc = SVC(random_state=0)
+    search = OptunaSearchCV(svc, {"kernel": ["precomputed"]}, n_trials=1, cv=2)
+    assert search.fit(X @ X.T, y).best_score_ > 0.5
+
+
+def _by_chance(trial, rng=np.random.default_rng(0)):  # noqa: B008
+    return {"C": trial.suggest_float("C", 1, 2) * rng.random()}
+
+
+def _by_the_study(trial):
+    return {"C": trial.suggest_float("C", 1, 2 + len(trial.study.trials))}
+
+
+@pytest.mark.parametrize("space", [_by_chance, _by_the_study])
+def test_a_function_that_goes_by_more_than_it_draws(table, space):
+    search = OptunaSearchCV(LogisticRegression(), space, n_trials=1)
+    with pytest.raises(ValueError, match=f"{space.__name__} .*alone"):
+        search.fit(*table)
+
+
 def test_a_function_gives_parameters_only_where_others_ask(table):
     def space(trial):
         params = {"kernel": trial.suggest_categorical("kernel", ["rbf", "linear"])}
@@ -276,6 +313,19 @@ def test_the_default_space_suits_the_classifier(images, tiny):
     assert search.best_estimator_.n_iter_ == 1
 
 
+@pytest.mark.parametrize(
+    ("X", "widths"),
+    [
+        (np.zeros((200, 20, 24, 24), np.uint8), [4, 8, 16]),
+        (np.zeros((200, 24, 24), np.uint8), [8, 16, 32]),
+        ([np.zeros((8, 8 + i % 2)) for i in range(200)], [8, 16, 32]),
+    ],
+)
+def test_the_default_space_goes_by_the_images(X, widths):
+    clf = CNNImageClassifier(image_size=(8, 8) if isinstance(X, list) else None)
+    assert default_search_space(clf, X)["architecture__width"] == widths
+
+
 def test_the_default_space_keeps_what_the_user_has_chosen(tiny):
     space = default_search_space(
         make_pipeline(StandardScaler(), tiny(augmentation=None, lr=0.1))
@@ -308,6 +358,19 @@ def test_bad_trials_end_early_and_never_rank_first(table):
         results["mean_test_score"],
         results["n_epochs"] * results["param_gain"].astype(float),
     )
+
+
+def test_the_refit_ends_at_the_same_share_of_its_own_course(images, tiny, monkeypatch):
+    """More images are given fewer epochs; the best one is that many of theirs."""
+    X, y = images
+    epochs = {len(X): 4}
+    monkeypatch.setattr(_estimator, "auto_epochs", lambda n: epochs.get(n, 8))
+    search = OptunaSearchCV(
+        tiny(max_epochs="auto"), {"lr": [0.03]}, n_trials=1, cv=2, random_state=0
+    )
+    search.set_params(scoring="roc_auc", pruner=NO_PRUNING).fit(X, y)
+    best = int(search.cv_results_["n_epochs"][0])
+    assert search.best_estimator_.n_iter_ == max(1, round(best / 2))
 
 
 class Contrary(optuna.pruners.BasePruner):
@@ -457,7 +520,7 @@ def test_parameters_that_do_not_go_together_late_in_a_search(table):
         return {"gain": gain} | ({"rate": 1} if trial.number in (2, 4) else {})
 
     search = OptunaSearchCV(Curve(), space, n_trials=6, cv=2, random_state=0)
-    with pytest.warns(FitFailedWarning, match="2 of 6 trials failed[^$]*'rate'"):
+    with pytest.warns(FitFailedWarning, match="2 of 6 trials[^$]*'rate'"):
         search.fit(*table)
     failed = search.cv_results_["state"] == "fail"
     np.testing.assert_array_equal(np.flatnonzero(failed), [2, 4])

@@ -6,7 +6,12 @@ import sklearn
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer
-from sklearn.model_selection import GroupKFold, cross_validate
+from sklearn.model_selection import (
+    GroupKFold,
+    LeaveOneGroupOut,
+    StratifiedKFold,
+    cross_validate,
+)
 from sklearn.pipeline import make_pipeline
 
 from skmedimg import CNNImageClassifier, _estimator
@@ -105,6 +110,45 @@ def test_groups_reach_the_folds_and_the_fits(patients, internal_splits, cv):
         assert fitted < everyone
         assert rows.sum() == 4 * len(fitted)
     assert Watched.fitted[-1] == everyone
+
+
+@pytest.mark.parametrize("cv", [GroupKFold(3), LeaveOneGroupOut()])
+def test_splitters_of_scikit_learn_hear_of_the_patients(patients, cv):
+    X, y, groups = patients
+    images = ImageSequence.from_array(X, groups=groups)
+    clf = watched().set_params(max_epochs=1, early_stopping=False)
+    OptunaSearchCV(clf, SPACE, n_trials=1, cv=cv, refit=False).fit(images, y)
+    assert all(len(asked) in (1, 6) for asked in Watched.asked)
+
+
+def test_a_splitter_that_cuts_patients_is_told_of(patients):
+    X, y, groups = patients
+    images = ImageSequence.from_array(X, groups=groups)
+    clf = CNNImageClassifier(ResNet(width=2, depth=1), max_epochs=1)
+    cv = StratifiedKFold(3, shuffle=True, random_state=0)
+    search = OptunaSearchCV(clf, SPACE, n_trials=1, cv=cv, scoring="roc_auc")
+    with pytest.warns(UserWarning, match="patients that are in training as well"):
+        search.set_params(refit=False).fit(images, y)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_several_labels(patients, known):
+    X, y, groups = patients
+    labels = np.column_stack([y, 1 - y, np.arange(72) % 2]).astype(float)
+    labels[::5, 2] = np.nan
+    X = ImageSequence.from_array(X, groups=groups) if known else X
+    clf = CNNImageClassifier(ResNet(width=2, depth=1), max_epochs=1)
+    seen = []
+
+    def score(estimator, X, y):
+        seen.append(np.nanmean(y, axis=0))
+        return 1.0
+
+    search = OptunaSearchCV(clf, SPACE, n_trials=1, cv=3, scoring=score, refit=False)
+    search.fit(X, labels)
+    # Three folds, at an epoch's end and at the end.
+    share = np.nanmean(labels, axis=0)
+    np.testing.assert_allclose(seen, np.tile(share, (6, 1)), atol=0.1)
 
 
 class Nothing(TransformerMixin, BaseEstimator):

@@ -5,6 +5,7 @@ import optuna
 import pytest
 from search_toys import Curve
 from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from skmedimg import CNNImageClassifier
@@ -55,6 +56,26 @@ def test_where_the_last_epoch_has_no_score_the_best_counts(table):
     assert results["state"][0] == "complete"
     assert results["n_epochs"][0] < 4
     assert np.isfinite(results["mean_test_score"][0])
+
+
+def test_a_scorer_of_several_that_fails_once(table):
+    """As in scikit-learn, error_score stands for both."""
+    calls = iter(range(4))
+
+    def both(estimator, X, y):
+        if next(calls) == 1:
+            raise ArithmeticError("no score")
+        return {"a": 0.5, "b": 0.25}
+
+    search = OptunaSearchCV(
+        LogisticRegression(), {"C": [1, 2]}, n_trials=2, cv=2, scoring=both, refit="a"
+    )
+    search.set_params(pruner=WHOLE, random_state=3)
+    with pytest.warns(UserWarning, match="no score"):
+        results = search.fit(*table).cv_results_
+    assert np.isnan(results["split1_test_a"][0])
+    assert np.isnan(results["split1_test_b"][0])
+    assert results["mean_test_a"][1] == 0.5
 
 
 def test_a_failed_trial_has_no_mean_of_the_folds_that_worked(table):

@@ -6,24 +6,28 @@ import signal
 import sys
 import time
 import warnings
+from threading import Event
 
 import numpy as np
 import optuna
 import pytest
 from postgres_server import find_initdb, make_database, postgres_server
+from scipy.stats import gamma
 from search_toys import Curve, assert_same_results
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
 from skmedimg.architectures import ResNet
-from skmedimg.model_selection import OptunaSearchCV
+from skmedimg.model_selection import OptunaSearchCV, _study
 from skmedimg.model_selection._study import (
     RESULT,
+    at_work,
     disconnect,
     is_alive,
     is_lost,
     open_storage,
+    signs_of_life,
     this_process,
 )
 
@@ -119,6 +123,58 @@ def test_trials_that_the_user_enqueues_come_first(table, tmp_path):
     assert search.cv_results_["param_gain"][1] == 0.0875
 
 
+def test_an_enqueued_trial_that_was_interrupted_runs_again(table, storage):
+    given = {"storage": storage, "study_name": "s"}
+    search = make_search(n_trials=1, **given).fit(*table)
+    search.study_.enqueue_trial({"gain": 0.0875})
+    search = make_search(n_trials=3, pruner=Interrupted(1, 1), **given)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(*table)
+    search = make_search(n_trials=3, **given).fit(*table)
+    assert 0.0875 in search.cv_results_["param_gain"]
+
+
+class InterruptedBefore(optuna.samplers.RandomSampler):
+    """Stands for the user, who gives up while the second trial begins."""
+
+    def before_trial(self, study, trial):
+        if trial.number == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("sampler", "error"),
+    [
+        (InterruptedBefore, KeyboardInterrupt),
+        # It needs the grid as well as a seed.
+        (optuna.samplers.GridSampler, TypeError),
+    ],
+)
+def test_a_trial_that_could_not_begin_is_lost(table, storage, sampler, error):
+    with pytest.raises(error):
+        make_search(storage=storage, sampler=sampler).fit(*table)
+    search = make_search(storage=storage).fit(*table)
+    assert len(search.cv_results_["params"]) == N_TRIALS
+    running = optuna.trial.TrialState.RUNNING
+    assert not search.study_.get_trials(states=(running,))
+
+
+def test_signs_of_life_go_on_while_a_database_restarts(monkeypatch, tmp_path):
+    monkeypatch.setattr(_study, "_BEAT", 0.01)
+    study = optuna.create_study(storage=open_storage(tmp_path / "study.log"))
+    trial, beats, heard = study.ask(), [], Event()
+
+    def set_user_attr(name, value):
+        beats.append(value)
+        if len(beats) == 1:
+            raise optuna.exceptions.StorageInternalError("restarting")
+        heard.set()
+
+    monkeypatch.setattr(trial, "set_user_attr", set_user_attr)
+    with signs_of_life(trial):
+        assert heard.wait(10)
+
+
 class Buried(optuna.pruners.BasePruner):
     """Stands for another process, which takes this one for dead."""
 
@@ -148,9 +204,12 @@ def test_a_trial_that_others_gave_up_is_done_anew(table, storage):
     ],
 )
 def test_who_is_alive(owner, alive):
-    owner = this_process() | owner
-    trial = optuna.create_trial(value=0.0, user_attrs={"owner": owner})
-    assert is_alive(trial) == alive
+    with at_work() as search:
+        owner = this_process(search) | owner
+        trial = optuna.create_trial(value=0.0, user_attrs={"owner": owner})
+        assert is_alive(trial) == alive
+    # Once the search is over, its trials are lost; of others nothing is known.
+    assert is_alive(trial) == (alive and owner["machine"] == "elsewhere")
 
 
 # -- killed ----------------------------------------------------------------------------
@@ -387,17 +446,66 @@ def test_a_study_of_another_search(table, tmp_path):
         ({"estimator": Curve(max_epochs=8)}, "estimator"),
         ({"scoring": "accuracy"}, "scoring"),
         ({"cv": KFold(3)}, "data"),
+        ({"scoring": ["accuracy", "f1"], "refit": "f1"}, "scoring"),
     ]:
         other = make_search(**given).set_params(**changed)
         with pytest.raises(ValueError, match=f"of another {what}"):
             other.fit(X, y)
+    other = X.copy()
+    other[7, 2] += 1e-6
     with pytest.raises(ValueError, match=r"of another data.*random_state"):
-        make_search(**given).fit(X + 1, y)
+        make_search(**given).fit(other, y)
     assert search.study_.trials == before
     with pytest.raises(ValueError, match=r"here Curve\(max_epochs=8\)\."):
         make_search(**given).set_params(estimator=Curve(max_epochs=8)).fit(X, y)
     # Without a name, each has a study of its own.
     make_search(**given | {"study_name": None}).fit(X + 1, y)
+
+
+def scorer_of(value):
+    def scorer(estimator, X, y):
+        return value
+
+    return scorer
+
+
+def space_below(high):
+    def space(trial):
+        if trial.number == 0:
+            return {"gain": trial.suggest_float("gain", 0, 0.1)}
+        return {"gain": trial.suggest_float("gain", 0, high)}
+
+    return space
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "what"),
+    [
+        ("scoring", scorer_of(1), scorer_of(2), "code.*have changed"),
+        # In one branch of two.
+        ("param_distributions", space_below(0.2), space_below(0.3), "code"),
+        ("param_distributions", {"gain": gamma(2)}, {"gain": gamma(3)}, "space"),
+    ],
+)
+def test_a_study_of_other_code(table, tmp_path, name, before, after, what):
+    given = {"storage": tmp_path / "study.log", "study_name": "s", "n_trials": 2}
+    for n_trials in (1, 2):
+        make_search(**given).set_params(**{name: before, "n_trials": n_trials}).fit(
+            *table
+        )
+    with pytest.raises(ValueError, match=f"of another {what}"):
+        make_search(**given).set_params(**{name: after}).fit(*table)
+
+
+def test_a_study_for_each_outer_fold(table, tmp_path):
+    """Also where each leaves out so few images that most are alike."""
+    X, y = table
+    storage = tmp_path / "study.log"
+    search = make_search(storage=storage, n_trials=1, cv=KFold(2))
+    for out in range(len(X)):
+        search.fit(np.delete(X, out, axis=0), np.delete(y, out))
+    names = optuna.get_all_study_names(open_storage(storage))
+    assert len(names) == len(X)
 
 
 def test_refit_that_names_no_score(table):

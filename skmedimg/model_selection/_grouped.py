@@ -224,6 +224,14 @@ def _counts(y: Any, group: np.ndarray, name: str) -> np.ndarray:
     return counts
 
 
+def are_indicators(y: Any) -> bool:
+    """Whether y has a column a label: 1, 0, or NaN for unknown."""
+    values = np.asarray(y)
+    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(values[~np.isnan(values)], (0, 1)).all())
+
+
 def _indicator(y: np.ndarray, name: str) -> np.ndarray:
     """One column a class, or two a label: present, and known to be absent."""
     import pandas as pd

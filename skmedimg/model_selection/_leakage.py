@@ -21,7 +21,7 @@ from skmedimg.images import (
     as_image_source,
     check_numeric,
 )
-from skmedimg.model_selection._patients import one_label, patients_of
+from skmedimg.model_selection._patients import one_label, patients_of, wants_groups
 from skmedimg.model_selection._twins import Twins, describe, find_twins
 
 if TYPE_CHECKING:
@@ -448,10 +448,11 @@ def _sides_of(cv: Any, X: Any, y: Any, groups: Any, n: int) -> Sides:
     """Which of n images train, and which are tested, in each split."""
     cv = check_cv(cv, y, classifier=y is not None)
     # Those of scikit-learn that split images by themselves warn of groups.
-    routing = getattr(cv, "get_metadata_routing", None)
-    if routing is not None and "groups" not in routing().split.requests:
-        groups = None
-    splits = list(cv.split(X, y, groups))
+    splits = list(cv.split(X, y, groups if wants_groups(cv) else None))
+    if not splits or not all(len(test) for _, test in splits):
+        raise ValueError(
+            f"cv={cv!r} tests nothing in {len(splits)} splits: give each test images."
+        )
     train, test = np.zeros((2, len(splits), n), dtype=bool)
     for split, (train_rows, test_rows) in enumerate(splits):
         train[split, train_rows] = True

@@ -101,6 +101,12 @@ def patients_of(X: Any, groups: Any, n: int) -> np.ndarray | None:
     return None if groups is None else one_per_image("groups", groups, "patient", n)
 
 
+def wants_groups(cv: Any) -> bool:
+    """Whether a splitter goes by groups, as far as it tells."""
+    routing = getattr(cv, "get_metadata_routing", None)
+    return routing is None or "groups" in routing().split.requests
+
+
 def one_label(y: Any) -> Any:
     """Indicators of several labels as their combinations; NaN is a value of its own."""
     if np.ndim(y) != 2 or np.shape(y)[1] < 2:

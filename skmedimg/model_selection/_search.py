@@ -1,8 +1,8 @@
 """Search over hyper-parameters by cross-validation, with Optuna's samplers."""
 
 import math
-import re
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
@@ -16,8 +16,7 @@ from sklearn import get_config
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.model_selection import GroupKFold, check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch, _safe_indexing
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
@@ -33,11 +32,23 @@ from sklearn.utils.validation import (
 
 from skmedimg._fit_names import fits_named, names_from
 from skmedimg._sequence import ImageSequence
-from skmedimg.model_selection._patients import PatientKFold, patients_of
+from skmedimg._words import without_address
+from skmedimg.model_selection._grouped import (
+    MultilabelStratifiedGroupKFold,
+    are_indicators,
+)
+from skmedimg.model_selection._patients import (
+    PatientKFold,
+    patients_of,
+    wants_groups,
+)
+from skmedimg.model_selection._space import last_step
 
 if TYPE_CHECKING:
     from skmedimg.model_selection._space import Space
     from skmedimg.model_selection._trial_runner import Plan
+
+_AT_ONCE = 64  # images of a sequence that are read together
 
 
 class OptunaSearchCV(BaseSearchCV):
@@ -59,14 +70,17 @@ class OptunaSearchCV(BaseSearchCV):
         By parameter, a distribution of `optuna.distributions`, a frozen one of
         `scipy.stats` or a list; or a function of an `optuna.trial.Trial` that gives a
         dictionary of parameters, so that some are there only where others ask for
-        them. "default" is `default_search_space`.
+        them; it is called again for finished trials, and may go by what it draws, and
+        the number of the trial, alone. "default" is `default_search_space`.
     n_trials : int, default=20
         Trials of the study in all, those of earlier calls and other processes included.
     timeout : float, default=None
         Seconds after which this call begins no further trial.
     cv : int, splitter or iterable, default=None
         As in scikit-learn; where a number of folds (None: 5) meets images that know
-        their patients (`groups`, or ``X.groups``), no patient is on both sides.
+        their patients (`groups`, or ``X.groups``), no patient is on both sides, and
+        where it meets several labels an image, each of them is stratified. Splitters
+        that go by groups get ``X.groups``.
     scoring : str, callable, list, tuple or dict, default=None
         As in scikit-learn.
     refit : bool, str or callable, default=True
@@ -108,7 +122,7 @@ class OptunaSearchCV(BaseSearchCV):
         the scores of the row were taken. A pruned trial has the scores of its last
         rung, and ranks behind all complete ones.
     best_estimator_ : estimator
-        Fitted on all images with `best_params_`, for as many epochs as were best.
+        Fitted on all images with `best_params_`, up to the epoch that was best.
     best_params_ : dict
         Parameters of the best trial.
     best_score_ : float
@@ -135,8 +149,10 @@ class OptunaSearchCV(BaseSearchCV):
     Notes
     -----
     The score of a trial is that of its best epoch, by the mean over the folds; the
-    learning rate follows the whole course all the same. The refit stops after as many
-    epochs, so that it needs no validation images. An estimator with
+    learning rate follows the whole course all the same. The refit stops at the same
+    share of its own course, so that it needs no validation images. Before the end of
+    the course an image estimator is scored with the statistics of BatchNorm as they
+    stand in training, which ranks images all but alike. An estimator with
     ``early_stopping=True`` chooses its epochs itself, by images that it holds out of
     each fold; its score is then that of what it chose, and the refit chooses again.
 
@@ -295,14 +311,25 @@ class OptunaSearchCV(BaseSearchCV):
     def _split(
         self, X: Any, y: Any, groups: Any, split_params: dict[str, Any]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        if self.cv is None or isinstance(self.cv, Integral):
-            patients = patients_of(X, groups, _num_samples(X))
+        n, cv = _num_samples(X), self.cv
+        patients = patients_of(X, groups, n)
+        classifies = is_classifier(self.estimator)
+        if cv is None or isinstance(cv, Integral):
+            n_splits = 5 if cv is None else int(cv)
+            if classifies and are_indicators(y):
+                each = np.arange(n) if patients is None else patients
+                cv = MultilabelStratifiedGroupKFold(n_splits)
+                return list(cv.split(X, y, each))
             if patients is not None:
-                n_splits = 5 if self.cv is None else int(self.cv)
-                grouped = PatientKFold if is_classifier(self.estimator) else GroupKFold
+                grouped = PatientKFold if classifies else GroupKFold
                 return list(grouped(n_splits).split(X, y, patients))
-        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        return list(cv.split(X, y, **split_params))
+        cv = check_cv(cv, y, classifier=classifies)
+        if patients is not None and wants_groups(cv):
+            split_params = {**split_params, "groups": patients}
+        splits = list(cv.split(X, y, **split_params))
+        if patients is not None:
+            _warn_of_shared(patients, splits)
+        return splits
 
     @contextmanager
     def _plan(
@@ -353,12 +380,16 @@ class OptunaSearchCV(BaseSearchCV):
         self, space: "Space", X: Any, y: Any, splits: list, besides: list
     ) -> dict[str, Any]:
         """What makes two searches one study."""
-        from skmedimg.model_selection._study import DATA
+        from skmedimg._fit_key import code_of
+        from skmedimg.model_selection._study import CODE, DATA
 
+        estimator = _plain(self.estimator)
+        maximised = f", maximised {self.refit!r}" if isinstance(self.refit, str) else ""
         return {
             "space": space.describe(),
-            "estimator": _described(self.estimator),
-            "scoring": _without_address(repr(self.scoring)),
+            "estimator": without_address(estimator.__repr__(N_CHAR_MAX=10**6)),
+            "scoring": without_address(repr(self.scoring)) + maximised,
+            CODE: code_of(self.param_distributions, estimator, self.scoring),
             DATA: _fingerprint(X, y, splits, besides),
         }
 
@@ -398,17 +429,20 @@ class OptunaSearchCV(BaseSearchCV):
 
     def _refit(self, plan: "Plan") -> None:
         """Fit the best on all images, for as many epochs as were best."""
+        from skmedimg.model_selection._study import HORIZON, RESULT, finished
         from skmedimg.model_selection._trial_runner import train_by_steps
 
         best = clone(self.best_params_, safe=False)
         self.best_estimator_ = clone(plan.estimator).set_params(**best)
-        epochs = self.cv_results_["n_epochs"][self.best_index_]
-        complete = self.cv_results_["state"][self.best_index_] == "complete"
-        stop_after = int(epochs) if complete and epochs is not np.ma.masked else None
+        trial = finished(self.study_)[self.best_index_]
+        epochs = trial.user_attrs[RESULT]["n_epochs"]
+        complete = trial.user_attrs[RESULT]["state"] == "complete"
+        # More images may be given fewer epochs.
+        stop_at = epochs / trial.user_attrs[HORIZON] if epochs and complete else 1.0
         start = time.time()
         with fits_named(names_from(f"{plan.study_name}/refit")):
             for _ in train_by_steps(
-                self.best_estimator_, plan.X, plan.y, plan.fit_params, stop_after
+                self.best_estimator_, plan.X, plan.y, plan.fit_params, stop_at
             ):
                 pass
         self.refit_time_ = time.time() - start
@@ -439,13 +473,22 @@ class OptunaSearchCV(BaseSearchCV):
         return router
 
 
+def _warn_of_shared(patients: np.ndarray, splits: list) -> None:
+    shared = [np.isin(patients[test], patients[train]).mean() for train, test in splits]
+    if max(shared) > 0:
+        warnings.warn(
+            f"up to {max(shared):.0%} of the test images of a fold are of patients "
+            "that are in training as well: the scores are too good. Pass a number of "
+            "folds, or skmedimg.model_selection.PatientKFold.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
 def _groups_parameter(estimator: Any) -> str | None:
     """Name by which the fit of an estimator takes groups, through pipelines too."""
-    prefix = ""
-    while isinstance(estimator, Pipeline):
-        name, estimator = estimator.steps[-1]
-        prefix += f"{name}__"
-    return f"{prefix}groups" if has_fit_parameter(estimator, "groups") else None
+    prefix, last = last_step(estimator)
+    return f"{prefix}groups" if has_fit_parameter(last, "groups") else None
 
 
 def _seed(random_state: Any) -> int:
@@ -456,8 +499,8 @@ def _seed(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def _described(estimator: Any) -> str:
-    """An estimator as it reads, without what does not change its scores."""
+def _plain(estimator: Any) -> Any:
+    """An estimator without what does not change its scores."""
     plain = clone(estimator)
     params = plain.get_params(deep=True)
     for name, value in params.items():
@@ -470,7 +513,7 @@ def _described(estimator: Any) -> str:
             # Functions there make loggers.
             kept = [cb for cb in value if isinstance(cb, type) or not callable(cb)]
             plain.set_params(**{name: kept or None})
-    return _without_address(plain.__repr__(N_CHAR_MAX=10**6))
+    return plain
 
 
 def _default(of: type, name: str) -> Any:
@@ -481,16 +524,13 @@ def _default(of: type, name: str) -> Any:
     return parameter.default
 
 
-def _without_address(text: str) -> str:
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
-
-
 def _fingerprint(X: Any, y: Any, splits: list, besides: list) -> str:
-    """Tells other data or folds from these, by some of the images and all else."""
-    some = np.linspace(0, _num_samples(X) - 1, 16).astype(int)
-    images = _safe_indexing(X, np.unique(some))
-    if isinstance(images, ImageSequence):
-        images = [np.asarray(images[i]) for i in range(len(images))]
+    """Tells other data or folds from these."""
+    images = X
+    if isinstance(X, ImageSequence):
+        # A part at a time: it may not fit into memory.
+        parts = range(0, len(X), _AT_ONCE)
+        images = [joblib.hash(X[i : i + _AT_ONCE].to_numpy()) for i in parts]
     besides = [
         {name: np.asarray(value) for name, value in part.items()}
         if isinstance(part, dict)

@@ -266,7 +266,7 @@ class SearchDisplay:
             for step, score in t.intermediate_values.items()
         ]
         curves = pd.DataFrame(steps, columns=["trial", "step", "score"])
-        by_epoch = any(row["n_epochs"] for row in rows.values())
+        by_epoch = any(row["by_epoch"] for row in rows.values())
         display = cls(
             frame,
             curves,

@@ -1,7 +1,6 @@
 """What a search may try: distributions of parameters, and a space to begin with."""
 
 import difflib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
+
+from skmedimg._words import without_address
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
-    from optuna.trial import BaseTrial, FrozenTrial
+    from optuna.trial import BaseTrial, FrozenTrial, Trial
 
 Params = dict[str, Any]
 # So many find a pair of values that do not go together, if one draw in ten has it.
@@ -39,6 +41,11 @@ class TableSpace:
         self._entries = {
             name: _make_entry(name, values) for name, values in table.items()
         }
+        self._quantiles = {
+            f"quantiles of {name}": repr([values.dist.name, values.args, values.kwds])
+            for name, values in table.items()
+            if isinstance(self._entries[name][1], partial)
+        }
 
     def suggest(self, trial: "BaseTrial") -> Params:
         """Draw the parameters of a trial."""
@@ -56,7 +63,8 @@ class TableSpace:
 
     def describe(self) -> dict[str, str]:
         """How the space reads, to tell it from another."""
-        return _as_json({name: entry[0] for name, entry in self._entries.items()})
+        drawn = {name: entry[0] for name, entry in self._entries.items()}
+        return _as_json(drawn) | self._quantiles
 
     def check_names(self, estimator: Any) -> None:
         """Raise where the estimator has no such parameter."""
@@ -111,6 +119,24 @@ class FunctionSpace:
 
         return self.suggest(FixedTrial(trial.params, trial.number))
 
+    def try_out(self, trial: "Trial") -> Params:
+        """Draw, and see that the same comes from what a study will have kept."""
+        params, name = self.suggest(trial), _named(self._function)
+        advice = "it may go by what it draws from the trial, and by trial.number, alone"
+        try:
+            again = self.restore(trial._get_latest_trial())
+        except Exception as error:
+            raise ValueError(
+                f"param_distributions={name} cannot be called for a trial that is "
+                f"over ({error}): {advice}."
+            ) from error
+        if without_address(repr(again)) != without_address(repr(params)):
+            raise ValueError(
+                f"param_distributions={name} gave {params}, and of the same draws "
+                f"{again}: {advice}."
+            )
+        return params
+
     def describe(self) -> dict[str, str]:
         """How the space reads, as far as one draw tells."""
         trial = _study_to_try().ask()
@@ -153,7 +179,10 @@ def _try_out(space: Space, estimator: Any) -> None:
     Several of a table, whose values may not go together; one of a function.
     """
     study, plain = _study_to_try(), clone(estimator)
-    for _ in range(1 if isinstance(space, FunctionSpace) else _DRAWS):
+    if isinstance(space, FunctionSpace):
+        plain.set_params(**clone(space.try_out(study.ask()), safe=False))
+        return
+    for _ in range(_DRAWS):
         params = space.suggest(study.ask())
         plain.set_params(**clone(params, safe=False))
 
@@ -175,11 +204,13 @@ def _make_entry(
     name: str, values: Any
 ) -> tuple["BaseDistribution", Callable[[Any], Any]]:
     """A distribution that Optuna draws from, and what its draws stand for."""
-    from optuna.distributions import BaseDistribution
+    from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+    if isinstance(values, CategoricalDistribution):
+        return _from_list(name, list(values.choices))
     if isinstance(values, BaseDistribution):
         return values, _itself
-    if hasattr(values, "ppf") and hasattr(values, "rvs"):
+    if hasattr(values, "ppf") and hasattr(values, "dist"):
         return _from_scipy(name, values)
     if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str):
         return _from_list(name, list(values))
@@ -227,8 +258,7 @@ def _from_scipy(
 ) -> tuple["BaseDistribution", Callable[[Any], Any]]:
     from optuna.distributions import FloatDistribution, IntDistribution
 
-    kind = getattr(getattr(frozen, "dist", None), "name", "")
-    low, high = frozen.support()
+    kind, (low, high) = frozen.dist.name, frozen.support()
     if kind == "uniform":
         return FloatDistribution(float(low), float(high)), _itself
     if kind in ("loguniform", "reciprocal"):
@@ -239,8 +269,11 @@ def _from_scipy(
     return FloatDistribution(1e-6, 1 - 1e-6), partial(_quantile, frozen)
 
 
-def _quantile(frozen: Any, share: float) -> Any:
-    return np.asarray(frozen.ppf(share)).item()
+def _quantile(frozen: Any, share: float) -> int | float:
+    from scipy.stats import rv_discrete
+
+    value = float(frozen.ppf(share))
+    return int(value) if isinstance(frozen.dist, rv_discrete) else value
 
 
 def _labels(values: list[Any]) -> list[Any]:
@@ -261,7 +294,16 @@ def _named(value: Any) -> str:
     """How a value reads, without the address it has in this process."""
     if hasattr(value, "__qualname__"):
         return str(value.__qualname__)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return without_address(repr(value))
+
+
+def last_step(estimator: Any) -> tuple[str, Any]:
+    """Prefix of the parameters of the last step of a pipeline, and that step."""
+    prefix = ""
+    while isinstance(estimator, Pipeline):
+        name, estimator = estimator.steps[-1]
+        prefix += f"{name}__"
+    return prefix, estimator
 
 
 def default_search_space(estimator: Any, X: Any = None) -> dict[str, Any]:
@@ -301,17 +343,15 @@ def default_search_space(estimator: Any, X: Any = None) -> dict[str, Any]:
     """
     from skmedimg._estimator import BaseImageEstimator
 
-    prefix = ""
-    while isinstance(estimator, Pipeline):
-        name, estimator = estimator.steps[-1]
-        prefix += f"{name}__"
+    prefix, estimator = last_step(estimator)
     if not isinstance(estimator, BaseImageEstimator):
         raise ValueError(
             f"There is no default space for {type(estimator).__name__}: pass "
             "param_distributions as a dictionary of distributions."
         )
     space = _training_space(estimator)
-    space |= _augmentation_space(estimator) | _architecture_space(estimator, X)
+    space |= _augmentation_space(estimator)
+    space |= _architecture_space(estimator, X, in_pipeline=prefix != "")
     return {prefix + name: values for name, values in space.items()}
 
 
@@ -353,13 +393,17 @@ def _augmentation_space(estimator: Any) -> dict[str, Any]:
     }
 
 
-def _architecture_space(estimator: Any, X: Any) -> dict[str, Any]:
+def _architecture_space(estimator: Any, X: Any, in_pipeline: bool) -> dict[str, Any]:
     from skmedimg.architectures import ResNet
 
     if estimator.architecture not in ("auto", "resnet") or estimator.weights:
         return {}
     small = X is not None and _num_samples(X) < 200
-    volumes = estimator.spatial_dims == 3 or np.ndim(X) == 5
+    volumes = estimator.spatial_dims == 3
+    if X is not None and not in_pipeline:  # a step before may make images of X
+        few = _safe_indexing(X, np.arange(min(_num_samples(X), 2)))
+        images = clone(estimator)._check_images(few, reset=True)
+        volumes = images.spec.spatial_dims == 3
     return {
         "architecture": [ResNet()],
         "architecture__width": [4, 8, 16] if small or volumes else [8, 16, 32],

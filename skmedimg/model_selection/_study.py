@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import optuna
@@ -25,8 +26,12 @@ _OWNER = "owner"
 _ALIVE = "alive_at"
 RESULT = "result"
 HORIZON = "horizon"
-# Name of the part of what makes two searches the same that cannot be read.
+# Names of the parts of what makes two searches the same that cannot be read.
 DATA = "data"
+CODE = "code"
+
+# Searches that this process is at work on.
+_at_work: set[str] = set()
 
 _BEAT = 60.0  # seconds between signs of life
 _SILENCE = 600.0  # seconds after which a process on another machine counts as dead
@@ -63,9 +68,11 @@ def open_storage(storage: Any) -> BaseStorage:
             f"storage={storage!r} must be the URL of a database, the path of a journal "
             "file, a storage of Optuna or None."
         )
-    if isinstance(storage, os.PathLike) or "://" not in storage:
+    if isinstance(storage, os.PathLike):
         return _open_journal(Path(storage))
-    return _open_database(storage)
+    if "://" in storage or storage.startswith(("sqlite:", "postgresql:")):
+        return _open_database(storage)
+    return _open_journal(Path(storage))
 
 
 def _open_journal(path: Path) -> BaseStorage:
@@ -94,7 +101,13 @@ def _open_journal(path: Path) -> BaseStorage:
 def _open_database(url: str) -> BaseStorage:
     import sqlalchemy
 
-    parsed = sqlalchemy.make_url(url)
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise ValueError(
+            f"storage={url!r} is no URL of a database ({error}): pass, for example, "
+            "'sqlite:///study.db'."
+        ) from error
     shown = parsed.render_as_string(hide_password=True)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
@@ -197,6 +210,11 @@ def open_study(
                     "that shuffles needs an int as its random_state; in a nested "
                     "cross-validation leave study_name out)"
                 )
+            if part == CODE:
+                differs = (
+                    "functions and classes of your own, in the space, the estimator or "
+                    "the scoring, have changed, or Python's version has"
+                )
             raise ValueError(f"the study is of another {part}: {differs}. {elsewhere}")
     return study
 
@@ -239,19 +257,30 @@ def position(study: optuna.study.Study, number: int) -> int:
     return sum(trial.number < number for trial in ours(study))
 
 
-def begin_trial(study: optuna.study.Study) -> optuna.trial.Trial:
+@contextmanager
+def at_work() -> Iterator[str]:
+    """Name of a search, whose trials are lost once this is left."""
+    name = uuid4().hex
+    _at_work.add(name)
+    try:
+        yield name
+    finally:
+        _at_work.remove(name)
+
+
+def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:
     """Begin a trial that tells from its first moment whose it is.
 
     `Study.ask` would make it first and let us tell then: a process killed in between
     would leave a trial that nobody can tell from one that runs elsewhere.
     """
-    storage, me = study._storage, this_process()
+    storage, me = study._storage, this_process(search)
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        # Enqueued by the user; of several processes one gets it.
+        # Enqueued by the user; of several processes that claim it one gets it.
+        storage.set_trial_user_attr(waiting._trial_id, _OWNER, me)
         if storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-            trial = optuna.trial.Trial(study, waiting._trial_id)
-            trial.set_user_attr(_OWNER, me)
-            return trial
+            storage.set_trial_user_attr(waiting._trial_id, _OWNER, me)
+            return optuna.trial.Trial(study, waiting._trial_id)
     begun = optuna.create_trial(state=TrialState.RUNNING, user_attrs={_OWNER: me})
     return optuna.trial.Trial(
         study, storage.create_new_trial(study._study_id, template_trial=begun)
@@ -265,10 +294,18 @@ def bury_lost_trials(study: optuna.study.Study) -> None:
             continue
         try:
             tell(study, trial.number, trial.user_attrs.get(RESULT))
+            enqueue_again(study, trial)
         except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
             if trial_of(study, trial.number).state == TrialState.RUNNING:
                 raise
             # Another process was faster.
+
+
+def enqueue_again(study: optuna.study.Study, lost: FrozenTrial) -> None:
+    """Let a trial that the user had asked for run once more."""
+    asked_for = lost.system_attrs.get("fixed_params")
+    if asked_for is not None and RESULT not in lost.user_attrs:
+        study.enqueue_trial(asked_for)
 
 
 def trial_of(study: optuna.study.Study, number: int) -> FrozenTrial:
@@ -294,13 +331,14 @@ def has_stopped(study: optuna.study.Study) -> bool:
     return study._stop_flag
 
 
-def this_process() -> dict[str, Any]:
-    """What tells this process from any other, on any machine."""
+def this_process(search: str) -> dict[str, Any]:
+    """What tells a search of this process from any other, on any machine."""
     pid = os.getpid()
     return {
         "machine": _machine(),
         "pid": pid,
         "started": _started(pid),
+        "search": search,
         "at": time.time(),
     }
 
@@ -311,18 +349,23 @@ def is_alive(trial: FrozenTrial) -> bool:
     if owner is None:
         return False
     if owner["machine"] == _machine() and os.name == "posix":
-        return _runs(owner["pid"]) and _started(owner["pid"]) == owner["started"]
+        pid, started = owner["pid"], owner["started"]
+        if pid == os.getpid() and started == _started(pid):
+            return owner["search"] in _at_work
+        return _runs(pid) and _started(pid) == started
     sign = max(owner["at"], trial.user_attrs.get(_ALIVE, 0.0))
     return time.time() - sign < _SILENCE
 
 
 def _machine() -> str:
     try:
-        # Containers may share a name, but not the numbers of processes.
+        # Machines may share a name, and containers that as well, but no numbers of
+        # processes.
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
-        space = ""
-    return f"{socket.gethostname()} {space}".strip()
+        boot = space = ""
+    return f"{socket.gethostname()} {boot} {space}".strip()
 
 
 def _started(pid: int) -> str | None:
@@ -361,7 +404,9 @@ def signs_of_life(trial: optuna.trial.Trial) -> Iterator[None]:
         # That others have taken it for dead is told by the next report.
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             while not end.wait(_BEAT):
-                trial.set_user_attr(_ALIVE, time.time())
+                # A database that is being restarted hears of the next beat.
+                with suppress(optuna.exceptions.StorageInternalError):
+                    trial.set_user_attr(_ALIVE, time.time())
 
     thread = Thread(target=beat, daemon=True)
     thread.start()
@@ -434,8 +479,9 @@ def _check_rows(rows: Sequence[dict[str, Any]], complete: np.ndarray) -> None:
     if complete.any():
         if errors:
             warnings.warn(
-                f"{len(errors)} of {len(rows)} trials failed; they rank last. "
-                f"error_score='raise' stops at the first. It was:\n{errors[0]}",
+                f"{len(errors)} of {len(rows)} trials had fits that failed, and scored "
+                f"error_score. error_score='raise' stops at the first. It was:\n"
+                f"{errors[0]}",
                 FitFailedWarning,
                 stacklevel=5,
             )

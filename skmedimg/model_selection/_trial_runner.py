@@ -24,9 +24,11 @@ from skmedimg.model_selection._space import Params, Space
 from skmedimg.model_selection._study import (
     HORIZON,
     RESULT,
+    at_work,
     begin_trial,
     bury_lost_trials,
     disconnect,
+    enqueue_again,
     finished,
     has_stopped,
     let_stop,
@@ -90,12 +92,12 @@ def train_by_steps(
     X: Any,
     y: Any,
     fit_params: dict[str, Any],
-    stop_after: int | None = None,
+    stop_at: float = 1.0,
 ) -> Generator[int, None, None]:
     """Fit, and stop to look after each epoch; without epochs at the end alone."""
     if hasattr(estimator, "_epochs"):
         estimator._validate_params()
-        yield from estimator._epochs(X, y, **fit_params, stop_after=stop_after)
+        yield from estimator._epochs(X, y, **fit_params, stop_at=stop_at)
     elif y is None:
         estimator.fit(X, **fit_params)
         yield 1
@@ -111,12 +113,8 @@ class Fold:
         self.plan = plan
         self._names = names_from(f"{plan.study_name}/trial-{trial:03d}/fold-{index}")
         self.estimator = clone(plan.estimator)
-        train, test = plan.splits[index]
-        X, y = _safe_split(self.estimator, plan.X, plan.y, train)
-        self._test = _safe_split(self.estimator, plan.X, plan.y, test, train)
-        self._score_params = _check_method_params(plan.X, plan.score_params, test)
-        fit_params = _check_method_params(plan.X, plan.fit_params, train)
-        self._steps = self._train(params, X, y, fit_params)
+        self._steps = self._train(params, *plan.splits[index])
+        self._test: tuple = ()
         self.step = 0
         self.scores: dict[str, float] | None = None
         self.error: str | None = None
@@ -124,12 +122,17 @@ class Fold:
         self.chooses_epoch = False
 
     def _train(
-        self, params: Params, X: Any, y: Any, fit_params: dict[str, Any]
+        self, params: Params, train: np.ndarray, test: np.ndarray
     ) -> Generator[int, None, None]:
-        # What a function draws late in a search may not go together either.
-        self.estimator.set_params(**clone(params, safe=False))
-        self.chooses_epoch = bool(getattr(self.estimator, "early_stopping", False))
-        yield from train_by_steps(self.estimator, X, y, fit_params)
+        # Here and not before: what a function draws may not go together.
+        plan, estimator = self.plan, self.estimator
+        estimator.set_params(**clone(params, safe=False))
+        self.chooses_epoch = bool(getattr(estimator, "early_stopping", False))
+        X, y = _safe_split(estimator, plan.X, plan.y, train)
+        self._test = _safe_split(estimator, plan.X, plan.y, test, train)
+        self._score_params = _check_method_params(plan.X, plan.score_params, test)
+        fit_params = _check_method_params(plan.X, plan.fit_params, train)
+        yield from train_by_steps(estimator, X, y, fit_params)
 
     def advance(self) -> bool:
         """Train a step, if there is one left, and score; tells whether there was."""
@@ -173,7 +176,8 @@ class Fold:
     def close(self) -> None:
         """End the training, and let go of images and network."""
         self._steps.close()
-        del self._steps, self._test, self.estimator
+        self._test = ()
+        del self._steps, self.estimator
 
 
 @dataclass
@@ -281,19 +285,23 @@ class Trial:
                 value, epoch, scores = self.best
         open_ = [None] * (len(self.plan.splits) - len(self.folds))
         names = dict.fromkeys(name for row in scores if row for name in row)
+        if len(names) > 1:  # a scorer of several that failed gave one
+            names.pop("score", None)
         return {
             "state": state,
             "value": _json(value),
             "last": _json(last),  # at the end, as a search by whole fits has it
             "scores": {
                 name: [
-                    _json(row[name] if row else self.plan.error_score) for row in scores
+                    _json((row or {}).get(name, self.plan.error_score))
+                    for row in scores
                 ]
                 + open_
                 for name in names
             },
             "fit_time": [fold.fit_time for fold in self.folds] + open_,
             "score_time": [fold.score_time for fold in self.folds] + open_,
+            "by_epoch": self.plan.by_epoch,
             "n_epochs": epoch,
             "error": next((fold.error for fold in self.folds if fold.error), None),
         }
@@ -344,7 +352,7 @@ def deal_gpus(plan: Plan, process: int) -> Plan:
 def run_trials(plan: Plan, process: int = 0) -> None:
     """Run trials until the study has as many as planned, or time is up."""
     plan, storage = deal_gpus(plan, process), open_storage(plan.storage)
-    with quiet_optuna(), ExitStack() as stack:
+    with quiet_optuna(), at_work() as search, ExitStack() as stack:
         stack.callback(disconnect, storage)
         study = optuna.load_study(
             study_name=plan.study_name,
@@ -357,13 +365,13 @@ def run_trials(plan: Plan, process: int = 0) -> None:
             bury_lost_trials(study)
             if len(ours(study)) >= plan.n_trials:
                 return
-            _run_trial(plan, study)
+            _run_trial(plan, study, search)
             if has_stopped(study):  # a sampler that has been through its grid
                 return
 
 
-def _run_trial(plan: Plan, study: optuna.study.Study) -> None:
-    trial = begin_trial(study)
+def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
+    trial = begin_trial(study, search)
     try:
         # Another process may have begun the last one at the same moment.
         at = position(study, trial.number)
@@ -373,9 +381,12 @@ def _run_trial(plan: Plan, study: optuna.study.Study) -> None:
             return
         with signs_of_life(trial):
             params = plan.space.suggest(trial)
-            result = _result_of_the_same(plan, study, trial, params)
-            if result is None:
+            same = _the_same(plan, study, trial, params)
+            if same is None:
                 result = Trial(plan, trial, announce=announce).run(params)
+            else:
+                result = same.user_attrs[RESULT]
+                trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
             trial.set_user_attr(RESULT, result)
         tell(study, trial.number, result)
     except optuna.exceptions.UpdateFinishedTrialError:
@@ -391,13 +402,13 @@ def _run_trial(plan: Plan, study: optuna.study.Study) -> None:
         _forget(study, trial.number)
         raise
     if plan.verbose:
-        _report(plan, study, trial, result)
+        _report(plan, trial, result, None if same is None else same.number)
 
 
-def _result_of_the_same(
+def _the_same(
     plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial, params: Params
-) -> dict[str, Any] | None:
-    """Result of an earlier trial of the same parameters, where it would be the same."""
+) -> optuna.trial.FrozenTrial | None:
+    """An earlier trial of the same parameters, where its result would be the same."""
     drawn = trial.params
     same = [
         t
@@ -413,25 +424,24 @@ def _result_of_the_same(
     for name, value in estimator.get_params(deep=True).items():
         if name.split("__")[-1] == "random_state" and not isinstance(value, Integral):
             return None
-    return same[0].user_attrs[RESULT]
+    return same[0]
 
 
 def _forget(study: optuna.study.Study, number: int) -> None:
     trial = trial_of(study, number)
     if not trial.state.is_finished() and RESULT not in trial.user_attrs:
         tell(study, number, None)
+        enqueue_again(study, trial)
 
 
 def _report(
-    plan: Plan,
-    study: optuna.study.Study,
-    trial: optuna.trial.Trial,
-    result: dict[str, Any],
+    plan: Plan, trial: optuna.trial.Trial, result: dict[str, Any], same_as: int | None
 ) -> None:
     score = "failed" if result["value"] is None else f"{result['value']:.4f}"
     seconds = sum(t for t in result["fit_time"] + result["score_time"] if t)
+    cost = f"{seconds:.1f} s" if same_as is None else f"as trial {same_as}"
     print(
         f"trial {trial.number:3d} of {plan.n_trials}: {score} "
-        f"({result['state']}, {seconds:.1f} s) {trial.params}",
+        f"({result['state']}, {cost}) {trial.params}",
         flush=True,
     )
