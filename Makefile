@@ -1,5 +1,17 @@
 .PHONY: help test lint format bench demo docs
 
+benchmarks := $(patsubst benchmarks/%.py,%,$(wildcard benchmarks/bench_*.py))
+.PHONY: $(benchmarks)
+# Two benchmarks at once slow one another, whatever -j says.
+.NOTPARALLEL:
+
+medmnist := $(or $(SKMEDIMG_TEST_DATA),../shared/data)/medmnist
+for_bench_leakage := --data "$(medmnist)"
+for_bench_medmnist := "$(medmnist)"
+for_bench_search := "$(medmnist)/pneumoniamnist.npz"
+for_bench_search_processes := "$(medmnist)/pneumoniamnist.npz" --jobs
+for_bench_uncertainty := --data "$(medmnist)/pneumoniamnist.npz"
+
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/ –/'
 
@@ -15,9 +27,10 @@ format:  ## put the code in the form that lint wants
 	ruff check --fix .
 	ruff format .
 
-bench:  ## every benchmark, one after the other
-	@set -e; for file in $(wildcard benchmarks/bench_*.py); do \
-		echo "== $$file"; python "$$file"; done
+bench: $(benchmarks)  ## every benchmark, one after the other
+
+$(benchmarks):
+	python benchmarks/$@.py $(for_$@)
 
 demo:  ## the demonstration on synthetic images
 	python -m skmedimg demo

@@ -14,21 +14,26 @@ that --published names.
 Methods: "default" is `CNNImageClassifier(random_state=seed)`; "reference" the recipe of
 the published ResNet-18; "reference-bf16" the same recipe in bfloat16, where single
 precision would take hours; "reference-time" times a few of its steps (--steps) and
-multiplies. Runs that stand in OUT already are not repeated. OUT/table.md ends with the
-paired gain of the default over the reference, pooled over the sets: their plain mean,
-and weighted by precision, as for a gain that is the same in all.
+multiplies. Runs that stand in OUT already are not repeated, nor reported if they are of
+other code: names of "default" end in a hash of the package and torch's version, those
+of "reference-time" in one of the recipe. OUT/table.md ends with the paired gain of the
+default over the reference, pooled over the sets: their plain mean, and weighted by
+precision, as for a gain that is the same in all.
 """
 
 import argparse
+import hashlib
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from reference_recipe import ReferenceRecipe
+import torch
+from reference_recipe import ReferenceRecipe, auc_of
 from scipy.special import ndtri
-from sklearn.metrics import roc_auc_score
 
+import skmedimg
 from skmedimg import CNNImageClassifier
 from skmedimg.metrics._auc import delong_components
 
@@ -46,19 +51,44 @@ def main():
     parser.add_argument("--published", type=Path, default=REFERENCE)
     parser.add_argument("--out", type=Path, default=Path("bench_medmnist"))
     args = parser.parse_args()
+    for path in args.data:
+        if not npz_files(path):
+            parser.error(f"{path} is no file, nor a folder that holds .npz files")
     args.out.mkdir(parents=True, exist_ok=True)
-    files = [f for d in args.data for f in ([d] if d.is_file() else d.glob("*.npz"))]
-    for file in sorted(files):
+    for file in sorted(file for path in args.data for file in npz_files(path)):
         study = read(file)
         for seed in range(args.seeds):
             for method in args.methods:
-                path = args.out / f"{file.stem}-{method}-{seed}.npz"
+                path = run_path(args.out, file.stem, method, seed)
                 if not path.exists() and (seed == 0 or method != "reference-time"):
                     facts = {"set": file.stem, "method": method, "seed": seed}
                     np.savez(path, **facts, **run_once(study, method, seed, args.steps))
     text = report(args.out, args.published)
     (args.out / "table.md").write_text(text)
     print(text)
+
+
+def npz_files(path):
+    return [path] if path.is_file() else list(path.glob("*.npz"))
+
+
+def run_path(out, name, method, seed):
+    return out / f"{name}-{method}-{seed}{version_of(method)}.npz"
+
+
+@cache
+def version_of(method):
+    """End of the names of a method's runs: another one once its code has changed."""
+    if method == "default":
+        sources = sorted(Path(skmedimg.__file__).parent.rglob("*.py"))
+    elif method == "reference-time":
+        sources = [Path(__file__).with_name("reference_recipe.py")]
+    else:
+        return ""  # a published recipe does not change, and takes hours
+    digest = hashlib.sha256(torch.__version__.encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return f"-{digest.hexdigest()[:8]}"
 
 
 def read(file):
@@ -106,10 +136,7 @@ def run_once(study, method, seed, steps):
 
 
 def report(out, published):
-    runs = []
-    for path in sorted(out.glob("*-*-*.npz")):
-        with np.load(path) as run:
-            runs.append({k: v.item() if v.ndim == 0 else v for k, v in run.items()})
+    runs = runs_in(out)
     rows = pd.DataFrame([row for run in runs for row in scores(run)])
     rows.to_csv(out / "runs.csv", index=False)
     lines = []
@@ -128,6 +155,21 @@ def report(out, published):
     return "\n".join(lines + gains(runs))
 
 
+def runs_in(out):
+    """Runs of this code; those of another one are left out, and counted."""
+    runs, others = [], 0
+    for path in sorted(out.glob("*-*-*.npz")):
+        with np.load(path) as arrays:
+            run = {k: v.item() if v.ndim == 0 else v for k, v in arrays.items()}
+        if path == run_path(out, run["set"], run["method"], run["seed"]):
+            runs.append(run)
+        else:
+            others += 1
+    if others:
+        print(f"{others} files in {out} are of other code or torch: not reported\n")
+    return runs
+
+
 def scores(run):
     """Rows of one run: all test images, and those without a near-twin."""
     row = {k: run[k] for k in ("set", "method", "seed", "cpu")}
@@ -143,13 +185,12 @@ def scores(run):
 def medmnist_scores(y, proba):
     """AUC and accuracy as MedMNIST's evaluator defines them."""
     if y.ndim == 2:
-        auc = np.mean([roc_auc_score(y[:, k], proba[:, k]) for k in range(y.shape[1])])
-        return auc, ((proba > 0.5) == y).mean()
-    if proba.shape[1] == 2:
-        return roc_auc_score(y, proba[:, 1]), ((proba[:, 1] > 0.5) == y).mean()
-    classes = range(proba.shape[1])
-    auc = np.mean([roc_auc_score(y == k, proba[:, k]) for k in classes])
-    return auc, (proba.argmax(1) == y).mean()
+        decided = proba > 0.5
+    elif proba.shape[1] == 2:
+        decided = proba[:, 1] > 0.5
+    else:
+        decided = proba.argmax(1)
+    return auc_of(y, proba), (decided == y).mean()
 
 
 def spread(values):
@@ -169,7 +210,7 @@ def gains(runs):
             [r for r in runs if r["set"] == name and "proba" in r and own(r["method"])]
             for own in ("default".__eq__, ("reference", "reference-bf16").__contains__)
         ]
-        if all(sides) and sides[0][0]["proba"].shape[1] == 2:
+        if all(sides) and two_classes(sides[0][0]):
             gain, variance = gain_on(*sides)
             gained.append((gain, variance))
             seeds = " and ".join(str(len(side)) for side in sides)
@@ -184,6 +225,10 @@ def gains(runs):
             pooled = told((weight * gain).sum(0), (weight**2 * variance).sum(0))
             lines.append(f"| {name} | {' | '.join(pooled)} | |")
     return [*lines, ""]
+
+
+def two_classes(run):
+    return run["y"].ndim == 1 and run["proba"].shape[1] == 2
 
 
 def gain_on(ours, theirs):

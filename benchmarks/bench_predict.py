@@ -3,10 +3,11 @@
     python benchmarks/bench_predict.py
 
 The bare side is the fitted network as an expert would run it: channels last,
-`inference_mode`, one batch of prepared float32 images. `predict_proba` takes the uint8
-images as they are: it checks, converts and normalises them, looks for values out of
-range, and gives probabilities. ONNX Runtime is reported where it is installed. Calls
-take turns; the ratio is of neighbours, its median and quartiles are given.
+`inference_mode`, one batch of prepared float32 images that lies on --device already.
+`predict_proba` takes the uint8 images as they are: it checks, converts and normalises
+them, looks for values out of range, and gives probabilities. ONNX Runtime is reported
+on a CPU where it is installed. Calls take turns; the ratio is of neighbours, its median
+and quartiles are given.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from skmedimg import CNNImageClassifier
+from skmedimg._checks import check_device
 from skmedimg._feed import to_tensor
 from skmedimg.architectures import ResNet
 
@@ -29,34 +31,42 @@ def main():
     parser.add_argument("--sizes", nargs="+", default=["28", "64"], choices=SHAPES)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--device", type=check_device, default="auto")
     parser.add_argument("--seconds", type=float, default=6.0, help="a comparison")
     args = parser.parse_args()
     for threads in args.threads:
         torch.set_num_threads(threads)
         for size in args.sizes:
-            clf, X = fitted(SHAPES[size], args.width)
+            clf, X = fitted(SHAPES[size], args.width, args.device)
             for batch in BATCHES:
                 times = take_turns(contenders(clf, X[:batch], threads), args.seconds)
                 print(f"{size} px, batch {batch}, {threads} threads:", tell(times))
-    print(f"{os.cpu_count()} cores, torch {torch.__version__}")
+    print(f"{args.device}, {os.cpu_count()} cores, torch {torch.__version__}")
 
 
-def fitted(shape, width):
+def fitted(shape, width, device):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, (max(BATCHES), *shape), dtype=np.uint8)
-    clf = CNNImageClassifier(ResNet(width=width), max_epochs=1, random_state=0)
+    clf = CNNImageClassifier(
+        ResNet(width=width),
+        max_epochs=1,
+        device=device,
+        precision="float32",  # as the bare side computes
+        random_state=0,
+    )
     return clf.fit(X[:64], np.arange(64) % 2), X
 
 
 def contenders(clf, X, threads):
-    x = to_tensor(X[:, None], clf.image_spec_, torch.device("cpu"))
+    x = to_tensor(X[:, None], clf.image_spec_, torch.device(clf.device_))
 
     def bare():
         with torch.inference_mode():
-            return torch.sigmoid(clf.module_(x)).numpy()
+            # On a GPU, reading back waits for what is still under way, on both sides.
+            return torch.sigmoid(clf.module_(x)).cpu().numpy()
 
     chosen = {"predict_proba": lambda: clf.predict_proba(X), "bare": bare}
-    session = onnx_session(clf, x, threads)
+    session = onnx_session(clf, x, threads) if x.device.type == "cpu" else None
     if session is not None:
         feed = {session.get_inputs()[0].name: x.contiguous().numpy()}
         chosen["onnxruntime"] = lambda: session.run(None, feed)
