@@ -13,7 +13,9 @@ import torch
 
 import skmedimg
 from skmedimg._feed import Feed
+from skmedimg._weights import state_dict_of
 from skmedimg._words import without_address
+from skmedimg.architectures import Pretrained
 
 if TYPE_CHECKING:
     from skmedimg._net import ImageNet
@@ -78,9 +80,19 @@ def code_of(param_distributions: Any, estimator: Any, scoring: Any) -> str:
         32 hexadecimal digits.
     """
     parts = [estimator, *estimator.get_params(deep=True).values()]
+    parts += [param_distributions, scoring]
+    if isinstance(param_distributions, Mapping):
+        for values in param_distributions.values():
+            parts += values if isinstance(values, list | tuple) else [values]
     codes = [part if callable(part) else type(part) for part in parts]
-    space = param_distributions if callable(param_distributions) else None
-    text = repr(_described([space, codes, scoring], seen=set()))
+    text = repr(_described([codes, scoring], seen=set()))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def weights_key(weights: Any) -> str:
+    """Name of starting weights by what they are, not by where."""
+    source = weights.source if isinstance(weights, Pretrained) else weights
+    text = repr(_described(state_dict_of(source)))
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -135,10 +147,9 @@ def _described(
         held = [cell.cell_contents for cell in value.__closure__ or ()]
         held += [value.__defaults__, value.__kwdefaults__, _named_by(value, seen)]
         code = None if _is_of_a_package(value) else value.__code__
-        return [value.__module__, value.__qualname__, *inside([code, held])]
+        return [_name(value), *inside([code, held])]
     if hasattr(value, "__qualname__"):  # a class, or a function in C
-        name = f"{value.__module__}.{value.__qualname__}"
-        return [name, inside(_named_by(value, seen))]
+        return [_name(value), inside(_named_by(value, seen))]
     if hasattr(value, "get_params"):
         return [inside(type(value)), inside(value.get_params(deep=False))]
     if hasattr(value, "__dict__"):
@@ -175,6 +186,12 @@ def _named_by(value: Any, seen: set[int] | None) -> dict[str, Any]:
         if isinstance(item, FunctionType | type | _HELD)
         or (isinstance(item, _SIMPLE) and not name.startswith("__"))
     }
+
+
+def _name(value: Any) -> str:
+    """Of a function or class; a script is called __main__ or by its own name."""
+    module = f"{value.__module__}." if _is_of_a_package(value) else ""
+    return f"{module}{value.__qualname__}"
 
 
 def _is_of_a_package(value: Any) -> bool:

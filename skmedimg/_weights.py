@@ -38,11 +38,11 @@ def load_weights(module: nn.Module, weights: Any, probe: torch.Tensor) -> bool:
         If weights cannot be read or do not fit.
     """
     if not isinstance(weights, Pretrained):
-        _load(module, _unwrapped(_state_dict(weights), module))
+        _load(module, _unwrapped(state_dict_of(weights), module))
         return False
     weights._validate_params()
     name, _ = head_of(module, probe)
-    state = _unwrapped(_state_dict(weights.source), module)
+    state = _unwrapped(state_dict_of(weights.source), module)
     state, left_out = _fitted_to(module, state, name)
     _load(module, state)
     if left_out:
@@ -126,7 +126,7 @@ def _other_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
     return summed.repeat(1, channels, *[1] * (weight.ndim - 2))
 
 
-def _state_dict(weights: Any) -> Mapping:
+def state_dict_of(weights: Any) -> Mapping:
     if isinstance(weights, FrozenEstimator):
         if not hasattr(weights.estimator, "module_"):
             raise ValueError(

@@ -53,6 +53,11 @@ class SeededSampler(BaseSampler):
         """Make the sampler of this trial."""
         entropy = np.random.SeedSequence([self._seed, position(study, trial.number)])
         self._sampler = self._make(seed=int(entropy.generate_state(1)[0]))
+        if not isinstance(self._sampler, BaseSampler):
+            raise TypeError(
+                f"sampler={self._make!r} made {self._sampler!r}, and no sampler of "
+                "Optuna."
+            )
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(

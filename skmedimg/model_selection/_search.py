@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from numbers import Integral, Real
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import joblib
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.model_selection import GroupKFold, check_cv
@@ -33,6 +34,7 @@ from sklearn.utils.validation import (
 from skmedimg._fit_names import fits_named, names_from
 from skmedimg._sequence import ImageSequence
 from skmedimg._words import without_address
+from skmedimg.images import is_lazy
 from skmedimg.model_selection._grouped import (
     MultilabelStratifiedGroupKFold,
     are_indicators,
@@ -45,10 +47,12 @@ from skmedimg.model_selection._patients import (
 from skmedimg.model_selection._space import last_step
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from skmedimg.model_selection._space import Space
     from skmedimg.model_selection._trial_runner import Plan
 
-_AT_ONCE = 64  # images of a sequence that are read together
+_AT_ONCE = 64  # images that are read together
 
 
 class OptunaSearchCV(BaseSearchCV):
@@ -283,17 +287,19 @@ class OptunaSearchCV(BaseSearchCV):
                 "skorch, are called."
             )
         scorer, _ = self._get_scorers()
+        if is_lazy(X) and not hasattr(X, "iloc") and not issparse(X):
+            X = ImageSequence.from_array(X)
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         splits = self._split(X, y, params.get("groups"), routed.splitter.split)
         with quiet_optuna(), self._plan(X, y, splits, scorer, routed) as plan:
             self._run(plan)
-            self._read(plan)
+            trials = self._read(plan)
         self.n_splits_ = len(splits)
         self.scorer_ = getattr(scorer, "_scorers", scorer)
         if self.refit:
-            self._refit(plan)
+            self._refit(plan, trials[self.best_index_])
         return self
 
     # -- steps of fit ------------------------------------------------------------------
@@ -327,6 +333,10 @@ class OptunaSearchCV(BaseSearchCV):
         if patients is not None and wants_groups(cv):
             split_params = {**split_params, "groups": patients}
         splits = list(cv.split(X, y, **split_params))
+        if not splits:
+            raise ValueError(
+                f"cv={self.cv!r} gives no split: there is no fold to test."
+            )
         if patients is not None:
             _warn_of_shared(patients, splits)
         return splits
@@ -390,8 +400,21 @@ class OptunaSearchCV(BaseSearchCV):
             "estimator": without_address(estimator.__repr__(N_CHAR_MAX=10**6)),
             "scoring": without_address(repr(self.scoring)) + maximised,
             CODE: code_of(self.param_distributions, estimator, self.scoring),
-            DATA: _fingerprint(X, y, splits, besides),
+            DATA: _fingerprint(X, y, splits, [*besides, self._starting_weights()]),
         }
+
+    def _starting_weights(self) -> list[str]:
+        """Which weights the fits may begin with, whatever file they are in."""
+        prefix, last = last_step(self.estimator)
+        given = getattr(last, "weights", None)
+        if not hasattr(last, "_epochs"):  # no image estimator
+            return []
+        from skmedimg._fit_key import weights_key
+
+        space = self.param_distributions
+        searched = space.get(f"{prefix}weights") if isinstance(space, Mapping) else None
+        several = searched if isinstance(searched, list | tuple) else []
+        return [weights_key(w) for w in (given, *several) if w is not None]
 
     def _run(self, plan: "Plan") -> None:
         from skmedimg.model_selection._trial_runner import run_trials
@@ -403,15 +426,16 @@ class OptunaSearchCV(BaseSearchCV):
                 delayed(run_trials)(plan, process) for process in range(plan.n_jobs)
             )
 
-    def _read(self, plan: "Plan") -> None:
+    def _read(self, plan: "Plan") -> list["FrozenTrial"]:
         """Set what the study tells, and which trial is the best."""
-        from skmedimg.model_selection._study import read_results, read_study
+        from skmedimg.model_selection._study import finished, read_results, read_study
 
         self.study_ = read_study(
             plan.storage, plan.study_name, keep=self.storage is not None
         )
+        trials = finished(self.study_)
         results = read_results(
-            self.study_, plan.space.restore, len(plan.splits), plan.error_score
+            trials, plan.space.restore, len(plan.splits), plan.error_score
         )
         names = [n.removeprefix("mean_test_") for n in results if "mean_test_" in n]
         several = isinstance(self.scoring, list | tuple | dict)
@@ -420,34 +444,47 @@ class OptunaSearchCV(BaseSearchCV):
             self._check_refit_for_multimetric(names)
         self.cv_results_ = results
         if not self.refit and self.multimetric_:
-            return
+            return trials
         metric = self.refit if self.multimetric_ else "score"
         self.best_index_ = int(self._select_best_index(self.refit, metric, results))
         self.best_params_ = results["params"][self.best_index_]
         if not callable(self.refit):
             self.best_score_ = results[f"mean_test_{metric}"][self.best_index_]
+        return trials
 
-    def _refit(self, plan: "Plan") -> None:
-        """Fit the best on all images, for as many epochs as were best."""
-        from skmedimg.model_selection._study import HORIZON, RESULT, finished
+    def _refit(self, plan: "Plan", trial: "FrozenTrial") -> None:
+        """Fit the best on all images, up to the epoch that was best."""
+        from skmedimg.model_selection._study import HORIZON, RESULT
         from skmedimg.model_selection._trial_runner import train_by_steps
 
         best = clone(self.best_params_, safe=False)
         self.best_estimator_ = clone(plan.estimator).set_params(**best)
-        trial = finished(self.study_)[self.best_index_]
         epochs = trial.user_attrs[RESULT]["n_epochs"]
         complete = trial.user_attrs[RESULT]["state"] == "complete"
         # More images may be given fewer epochs.
-        stop_at = epochs / trial.user_attrs[HORIZON] if epochs and complete else 1.0
+        how: dict[str, Any] = {}
+        if epochs and complete:
+            how["stop_at"] = epochs / trial.user_attrs[HORIZON]
+        if folder := getattr(self.best_estimator_, "checkpoint", None):
+            how["folder"] = folder
         start = time.time()
         with fits_named(names_from(f"{plan.study_name}/refit")):
             for _ in train_by_steps(
-                self.best_estimator_, plan.X, plan.y, plan.fit_params, stop_at
+                self.best_estimator_, plan.X, plan.y, plan.fit_params, **how
             ):
                 pass
         self.refit_time_ = time.time() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With a copy of the study: predictions need no database."""
+        state = super().__getstate__()
+        if "study_" not in state:
+            return state
+        from skmedimg.model_selection._study import in_memory
+
+        return state | {"study_": in_memory(state["study_"])}
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Tell which metadata go where.
@@ -524,13 +561,17 @@ def _default(of: type, name: str) -> Any:
     return parameter.default
 
 
+def _pixels(X: Any) -> np.ndarray:
+    return X.to_numpy() if isinstance(X, ImageSequence) else np.asarray(X)
+
+
 def _fingerprint(X: Any, y: Any, splits: list, besides: list) -> str:
     """Tells other data or folds from these."""
     images = X
-    if isinstance(X, ImageSequence):
-        # A part at a time: it may not fit into memory.
-        parts = range(0, len(X), _AT_ONCE)
-        images = [joblib.hash(X[i : i + _AT_ONCE].to_numpy()) for i in parts]
+    if isinstance(X, ImageSequence | np.ndarray):
+        # A part at a time: it may not fit into memory. Alike wherever it is kept.
+        parts = (X[i : i + _AT_ONCE] for i in range(0, len(X), _AT_ONCE))
+        images = [joblib.hash(np.ascontiguousarray(_pixels(part))) for part in parts]
     besides = [
         {name: np.asarray(value) for name, value in part.items()}
         if isinstance(part, dict)

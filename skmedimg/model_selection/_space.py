@@ -70,6 +70,8 @@ class TableSpace:
         """Raise where the estimator has no such parameter."""
         known = estimator.get_params(deep=True)
         for name in self._entries:
+            if not isinstance(name, str):
+                raise TypeError(f"param_distributions names {name!r}: names are str.")
             # A part that is searched itself may bring parameters of its own.
             parts = name.split("__")
             above = {"__".join(parts[:i]) for i in range(1, len(parts))}
@@ -261,12 +263,18 @@ def _from_scipy(
     kind, (low, high) = frozen.dist.name, frozen.support()
     if kind == "uniform":
         return FloatDistribution(float(low), float(high)), _itself
-    if kind in ("loguniform", "reciprocal"):
+    if kind in ("loguniform", "reciprocal") and not _is_moved(frozen):
         return FloatDistribution(float(low), float(high), log=True), _itself
     if kind == "randint":
         return IntDistribution(int(low), int(high)), _itself
     # Any other by its quantiles, which are uniform whatever the distribution.
     return FloatDistribution(1e-6, 1 - 1e-6), partial(_quantile, frozen)
+
+
+def _is_moved(loguniform: Any) -> bool:
+    """Whether it has a `loc`, so that the logarithm is of something else."""
+    low, high = loguniform.support()
+    return not np.isclose(loguniform.median(), np.sqrt(low * high))
 
 
 def _quantile(frozen: Any, share: float) -> int | float:
@@ -280,8 +288,8 @@ def _labels(values: list[Any]) -> list[Any]:
     """What a study keeps of each value, in JSON and the same in every process."""
     plain = [v.item() if isinstance(v, np.generic) else v for v in values]
     if all(isinstance(v, None | bool | int | float | str) for v in plain):
-        # 1 == True: a dictionary would take one for the other.
-        if len(set(plain)) == len(plain):
+        # 1 == True: a dictionary would take one for the other; NaN it would not find.
+        if len(set(plain)) == len(plain) and not any(v != v for v in plain):
             return plain
     labels = [v if isinstance(v, str) else _named(v) for v in plain]
     return [

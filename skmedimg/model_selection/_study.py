@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -33,19 +33,34 @@ CODE = "code"
 # Searches that this process is at work on.
 _at_work: set[str] = set()
 
+_HOPELESS = 3  # so many first trials that all fail end a search
 _BEAT = 60.0  # seconds between signs of life
 _SILENCE = 600.0  # seconds after which a process on another machine counts as dead
+
+
+class _Quiet:
+    """Optuna's verbosity, while searches run in any number of threads."""
+
+    lock = Lock()
+    n_inside = 0
+    before = 0
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
     """Leave Optuna's announcements out; its warnings stay."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    with _Quiet.lock:
+        if _Quiet.n_inside == 0:
+            _Quiet.before = optuna.logging.get_verbosity()
+            optuna.logging.set_verbosity(max(_Quiet.before, optuna.logging.WARNING))
+        _Quiet.n_inside += 1
     try:
         yield
     finally:
-        optuna.logging.set_verbosity(before)
+        with _Quiet.lock:
+            _Quiet.n_inside -= 1
+            if _Quiet.n_inside == 0:
+                optuna.logging.set_verbosity(_Quiet.before)
 
 
 # -- where it is kept ------------------------------------------------------------------
@@ -121,8 +136,8 @@ def _open_database(url: str) -> BaseStorage:
             return RDBStorage(full, engine_kwargs=options)
         except ImportError as error:
             raise ImportError(
-                f"storage={shown!r} needs a driver: pip install 'skmedimg[postgres]' "
-                f"for PostgreSQL ({error})"
+                f"storage={shown!r} needs a driver ({error}); for PostgreSQL, "
+                "pip install 'skmedimg[postgres]'."
             ) from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             # Of two processes that make the tables at the same time, one must repeat.
@@ -183,10 +198,18 @@ def open_study(
     ------
     ValueError
         If there is a study of this name of another search.
+    ConnectionError
+        If it can be read alone.
     """
-    study = optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", load_if_exists=True
-    )
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+    except optuna.exceptions.StorageInternalError as error:
+        raise ConnectionError(
+            f"the storage cannot be written ({error.__cause__}): see who may write "
+            "there, or pass another."
+        ) from error
     elsewhere = f"Pass another study_name than {name!r}; the study is as it was."
     if study.directions != [optuna.study.StudyDirection.MAXIMIZE]:
         raise ValueError(
@@ -212,8 +235,8 @@ def open_study(
                 )
             if part == CODE:
                 differs = (
-                    "functions and classes of your own, in the space, the estimator or "
-                    "the scoring, have changed, or Python's version has"
+                    "functions or classes of your own, in the space, the estimator or "
+                    "the scoring, or what they name, have changed, or Python's version"
                 )
             raise ValueError(f"the study is of another {part}: {differs}. {elsewhere}")
     return study
@@ -221,13 +244,8 @@ def open_study(
 
 def read_study(storage: Any, name: str, *, keep: bool) -> optuna.study.Study:
     """A study by name; a copy in memory where its storage is not to be kept."""
-    if keep or isinstance(storage, InMemoryStorage):
-        return optuna.load_study(study_name=name, storage=open_storage(storage))
-    copy = InMemoryStorage()
-    optuna.copy_study(
-        from_study_name=name, from_storage=open_storage(storage), to_storage=copy
-    )
-    return optuna.load_study(study_name=name, storage=copy)
+    study = optuna.load_study(study_name=name, storage=open_storage(storage))
+    return study if keep else in_memory(study)
 
 
 # -- whose trials ----------------------------------------------------------------------
@@ -420,8 +438,25 @@ def signs_of_life(trial: optuna.trial.Trial) -> Iterator[None]:
 # -- what it found ---------------------------------------------------------------------
 
 
+def is_hopeless(study: optuna.study.Study) -> bool:
+    """Whether no trial was anything but a failure, and there were some."""
+    rows = [trial.user_attrs[RESULT] for trial in finished(study)]
+    return len(rows) >= _HOPELESS and all(row["state"] == "fail" for row in rows)
+
+
+def in_memory(study: optuna.study.Study) -> optuna.study.Study:
+    """A study, or a copy where it is kept elsewhere."""
+    if isinstance(study._storage, InMemoryStorage):
+        return study
+    copy = InMemoryStorage()
+    optuna.copy_study(
+        from_study_name=study.study_name, from_storage=study._storage, to_storage=copy
+    )
+    return optuna.load_study(study_name=study.study_name, storage=copy)
+
+
 def read_results(
-    study: optuna.study.Study,
+    trials: Sequence[FrozenTrial],
     restore: Callable[[FrozenTrial], dict[str, Any]],
     n_splits: int,
     error_score: Any,
@@ -430,8 +465,8 @@ def read_results(
 
     Parameters
     ----------
-    study : optuna study
-        With trials that have a result.
+    trials : sequence of optuna trials
+        That have a result.
     restore : callable
         Gives the parameters of the estimator in a trial.
     n_splits : int
@@ -444,7 +479,6 @@ def read_results(
     dict of str to ndarray of shape (n_trials,)
         As of scikit-learn's searches, with `state` and `n_epochs` beside.
     """
-    trials = finished(study)
     rows = [t.user_attrs[RESULT] for t in trials]
     complete = np.array([row["state"] == "complete" for row in rows], bool)
     pruned = np.array([row["state"] == "pruned" for row in rows], bool)
@@ -453,9 +487,15 @@ def read_results(
     for time_name in ("fit_time", "score_time"):
         seconds = np.array([[np.nan if s is None else s for s in row[time_name]]
                             for row in rows])  # fmt: skip
-        results[f"mean_{time_name}"] = np.nanmean(seconds, axis=1)
-        results[f"std_{time_name}"] = np.nanstd(seconds, axis=1)
-    params = [restore(t) for t in trials]
+        known = ~np.isnan(seconds).all(axis=1)
+        for label, of in (("mean", np.nanmean), ("std", np.nanstd)):
+            column = np.full(len(rows), np.nan)
+            column[known] = of(seconds[known], axis=1)
+            results[f"{label}_{time_name}"] = column
+    params = [
+        t.params if "undrawn" in row else restore(t)
+        for t, row in zip(trials, rows, strict=True)
+    ]
     results |= _columns(params)
     results["params"] = params
     names = {name: None for row in rows for name in row["scores"]}
@@ -488,9 +528,11 @@ def _check_rows(rows: Sequence[dict[str, Any]], complete: np.ndarray) -> None:
         return
     if errors:
         raise ValueError(
-            f"no trial was completed, and {len(errors)} of {len(rows)} failed: see "
-            "whether the estimator, the scoring and the space fit the data. The first "
-            f"error was:\n{errors[0]}"
+            f"no trial was completed, and {len(errors)} of {len(rows)} failed, the "
+            f"last with: {errors[-1].strip().splitlines()[-1]} See whether the "
+            "estimator, the scoring and the space fit the data. Trials of earlier "
+            "calls count: once it is mended, raise n_trials, or pass another "
+            f"study_name. The last error in full:\n{errors[-1]}"
         )
     raise ValueError(
         f"no trial was completed: all {len(rows)} were pruned or scored NaN, or the "

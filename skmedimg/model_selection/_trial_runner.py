@@ -31,6 +31,7 @@ from skmedimg.model_selection._study import (
     enqueue_again,
     finished,
     has_stopped,
+    is_hopeless,
     let_stop,
     open_storage,
     ours,
@@ -92,12 +93,12 @@ def train_by_steps(
     X: Any,
     y: Any,
     fit_params: dict[str, Any],
-    stop_at: float = 1.0,
+    **how: Any,
 ) -> Generator[int, None, None]:
     """Fit, and stop to look after each epoch; without epochs at the end alone."""
     if hasattr(estimator, "_epochs"):
         estimator._validate_params()
-        yield from estimator._epochs(X, y, **fit_params, stop_at=stop_at)
+        yield from estimator._epochs(X, y, **fit_params, **how)
     elif y is None:
         estimator.fit(X, **fit_params)
         yield 1
@@ -200,6 +201,8 @@ class Trial:
                 mean = self._mean()
                 if self.announce and step == 1:
                     self._announce()
+                if step == 1 and self._scores_nothing():
+                    break
                 if math.isnan(mean):
                     # A score may be undefined at first; a fit fails for good.
                     if self._failed() or not self.plan.by_epoch:
@@ -258,6 +261,18 @@ class Trial:
 
     def _failed(self) -> bool:
         return any(fold.error for fold in self.folds)
+
+    def _scores_nothing(self) -> bool:
+        """Whether no fold has any score: it will not be different at the end."""
+        scores = [s for fold in self.folds for s in (fold.scores or {}).values()]
+        nothing = all(math.isnan(score) for score in scores)
+        if nothing and not self._failed():
+            self.folds[
+                0
+            ].error = (
+                "the scoring failed, as a warning says, or gives NaN in every fold"
+            )
+        return nothing
 
     def _mean(self) -> float:
         return float(np.mean([self.plan.value(fold.scores) for fold in self.folds]))
@@ -366,7 +381,8 @@ def run_trials(plan: Plan, process: int = 0) -> None:
             if len(ours(study)) >= plan.n_trials:
                 return
             _run_trial(plan, study, search)
-            if has_stopped(study):  # a sampler that has been through its grid
+            # A sampler may have been through its grid, and a scoring never work.
+            if has_stopped(study) or is_hopeless(study):
                 return
 
 
@@ -380,13 +396,20 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
             tell(study, trial.number, None)
             return
         with signs_of_life(trial):
-            params = plan.space.suggest(trial)
-            same = _the_same(plan, study, trial, params)
-            if same is None:
-                result = Trial(plan, trial, announce=announce).run(params)
+            same = None
+            try:
+                params = plan.space.suggest(trial)
+            except Exception:  # a function of the user's may raise anything
+                if plan.error_score == "raise":
+                    raise
+                result = _undrawn(plan, format_exc())
             else:
-                result = same.user_attrs[RESULT]
-                trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
+                same = _the_same(plan, study, trial, params)
+                if same is None:
+                    result = Trial(plan, trial, announce=announce).run(params)
+                else:
+                    result = same.user_attrs[RESULT]
+                    trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
             trial.set_user_attr(RESULT, result)
         tell(study, trial.number, result)
     except optuna.exceptions.UpdateFinishedTrialError:
@@ -403,6 +426,21 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
         raise
     if plan.verbose:
         _report(plan, trial, result, None if same is None else same.number)
+
+
+def _undrawn(plan: Plan, error: str) -> dict[str, Any]:
+    """Result of a trial that has no parameters."""
+    return {
+        "state": "fail",
+        "value": None,
+        "scores": {},
+        "fit_time": [None] * len(plan.splits),
+        "score_time": [None] * len(plan.splits),
+        "by_epoch": plan.by_epoch,
+        "n_epochs": None,
+        "error": error,
+        "undrawn": True,
+    }
 
 
 def _the_same(
