@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from skmedimg.architectures._layers import Network
+from skmedimg.architectures.resnet import _Block
 
 _CONVS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -84,17 +85,24 @@ def folded(module: nn.Module) -> nn.Module:
 def _foldable(part: nn.Module) -> Iterator[tuple[Any, Any]]:
     """Each convolution of a part with the BatchNorm after it.
 
-    In our families layers are named in the order in which they run.
+    Only where layers run in the order of their names, and are torch's own: a user may
+    have put others into one of our networks, or changed some (weight normalisation).
     """
-    for conv, norm in pairwise(part._modules.values()):
-        if isinstance(conv, _CONVS) and isinstance(norm, _NORMS):
-            yield conv, norm
+    if type(part) not in (nn.Sequential, _Block):
+        return
+    layers: list[Any] = list(part._modules.values())
+    for conv, norm in pairwise(layers):
+        if type(conv) in _CONVS and type(norm) in _NORMS:
+            if norm.affine and norm.track_running_stats:
+                yield conv, norm
 
 
 def _fuse(pairs: list[tuple[Any, Any]]) -> list[nn.Module]:
     """Convolutions that scale and shift as the BatchNorm after them does."""
     with torch.no_grad():
-        scales = torch._foreach_add([n.running_var for _, n in pairs], pairs[0][1].eps)
+        scales = torch._foreach_add(
+            [norm.running_var for _, norm in pairs], [norm.eps for _, norm in pairs]
+        )
         torch._foreach_rsqrt_(scales)
         torch._foreach_mul_(scales, [norm.weight for _, norm in pairs])
         means = torch._foreach_mul([norm.running_mean for _, norm in pairs], scales)

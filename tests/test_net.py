@@ -376,3 +376,55 @@ def test_network_is_used_as_it_stands(tiny, n):
     with drawing_from(torch.Generator().manual_seed(0)):
         first, second = (clf.decision_function(many) for _ in range(2))
     assert not np.array_equal(first, second)
+
+
+def _weight_norm(net):
+    nn.utils.parametrizations.weight_norm(net.stem[0])
+
+
+def _other_epsilon(net):
+    net.stem[1].eps = 0.01
+
+
+def _plain_norm(net):
+    net.stem[1] = nn.BatchNorm2d(4, affine=False)
+
+
+def _norm_of_the_batch(net):
+    net.stem[1] = nn.BatchNorm2d(4, track_running_stats=False)
+
+
+class NormFirst(nn.Module):
+    """Registers the norm after the convolution that it runs before."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.conv(self.norm(x))
+
+
+def _norm_first(net):
+    net.stages[0] = NormFirst()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_weight_norm, _other_epsilon, _plain_norm, _norm_of_the_batch, _norm_first],
+)
+def test_changed_network_predicts_the_same(change, tiny, images):
+    images, y = images
+
+    def net(*shape):
+        module = ResNet(width=4, depth=1).build(*shape)
+        change(module)
+        return module
+
+    clf = tiny(architecture=net, precision="float32").fit(images, y)
+    x = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
+    with torch.no_grad():
+        expected = clf.module_(x)[:, 0]
+    np.testing.assert_allclose(clf.decision_function(images), expected, atol=1e-5)
+
+
