@@ -428,3 +428,10 @@ def test_changed_network_predicts_the_same(change, tiny, images):
     np.testing.assert_allclose(clf.decision_function(images), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", [ResNet(width=4, depth=1), SimpleCNN(4)])
+def test_narrow_arithmetic_tells_images_apart(tiny, images, architecture):
+    clf = tiny(architecture=architecture, precision="bfloat16").fit(*images)
+    many = np.random.default_rng(0).integers(0, 255, (200, 10, 10), dtype=np.uint8)
+    assert len(np.unique(clf.decision_function(many))) > 190
+
+
