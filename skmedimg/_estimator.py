@@ -412,10 +412,12 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         self, module: nn.Module, data: TrainingSet, train: np.ndarray
     ) -> None:
         """Let untrained outputs be the class frequencies rather than one half."""
-        if isinstance(module, Network):
+        # A callable may have given one of our networks another head.
+        head = module.head if isinstance(module, Network) else None
+        if isinstance(head, nn.Linear) and head.bias is not None:
             bias = torch.from_numpy(self._prior_logits(data, train))
             with torch.no_grad():
-                module.head.bias.copy_(bias)
+                head.bias.copy_(bias)
 
     def _feeds(
         self,
