@@ -159,7 +159,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
             data = self._prepare(X, y, sample_weight, groups, reset=not goes_on)
-            rng = np.random.default_rng(seed_of(self.random_state))
+            rng = self._generator(goes_on)
             if not goes_on or not hasattr(self, "_split_seed"):
                 # Kept by warm_start: validation images must stay unseen.
                 self._split_seed = int(rng.integers(2**31))
@@ -174,6 +174,11 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             n_epochs = course["max_epochs"]
             yield from told(self, context, epochs, n_epochs, X, y, sample_weight)
             self._publish()
+
+    def _generator(self, goes_on: bool) -> np.random.Generator:
+        """Of one call: one that goes on does not repeat the shuffles of the last."""
+        done = len(self.net_.history) if goes_on else 0
+        return np.random.default_rng([seed_of(self.random_state), done])
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -447,8 +452,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         """One epoch at a constant rate, going on with the state of the optimizer."""
         if first:
             self.image_spec_ = data.fit_spec(np.arange(len(data)))
-        done = 0 if first else len(self.net_.history)
-        rng = np.random.default_rng([seed_of(self.random_state), done])
+        rng = self._generator(not first)
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
         self._remember(data, not first)
         for _ in self._train(data, np.arange(len(data)), None, rng, not first, course):

@@ -195,6 +195,29 @@ def test_warm_start_goes_on(tiny, images):
     assert not torch.equal(callback.seen[2], fitted)
 
 
+class Batches(Callback):
+    """Notes the batches of all fits; copies share the list."""
+
+    def __init__(self):
+        self.seen = Shared()
+
+    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+        self.seen.append(batch[0].numpy().tobytes())
+
+
+def test_warm_start_draws_anew_in_each_call(tiny, images):
+    def batches():
+        noted = Batches()
+        clf = tiny(warm_start=True, batch_size=20, callbacks=[noted])
+        for _ in range(4):
+            clf.fit(*images)
+        return noted.seen
+
+    seen = batches()
+    assert len(set(seen)) == len(seen) == 8
+    assert batches() == seen
+
+
 # -- weights ---------------------------------------------------------------------------
 
 
