@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
+from skmedimg._random import drawing_from
 from skmedimg.architectures._layers import Network
 from skmedimg.architectures.resnet import _Block
 
@@ -134,6 +136,16 @@ def _shell(module: nn.Module) -> Any:
     shell = object.__new__(type(module))
     shell.__dict__ = module.__dict__.copy()
     return shell
+
+
+def drawing_for(
+    module: nn.Module, generator: torch.Generator
+) -> AbstractContextManager[None]:
+    """Let a foreign network draw from `generator`; ours need not be told here.
+
+    In evaluation too: some draw there, against the convention.
+    """
+    return nullcontext() if isinstance(module, Network) else drawing_from(generator)
 
 
 def logits(module: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,8 @@ from skmedimg._checks import check_device, is_of_this_fit
 from skmedimg._course import schedule_factor
 from skmedimg._feed import Feed
 from skmedimg._loss import probabilities
-from skmedimg._modules import lay_out_filters, trains_channels_last
-from skmedimg._random import drawing_from, undisturbed
+from skmedimg._modules import drawing_for, lay_out_filters, trains_channels_last
+from skmedimg._random import undisturbed
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
@@ -344,15 +344,12 @@ class ImageNet(NeuralNetClassifier):
         x = x.to(self.device)
         if self.module_.training and not self.channels_last_:
             x = torch.empty(x.shape, device=x.device).copy_(x)
+        generator = getattr(self, "generator_", None)  # gone when training ends
+        if generator is None:
+            generator = torch.Generator(self.device).manual_seed(self.seed)
         module = self.module_
-        with autocast(x.device, self._precision_now()):
-            if isinstance(module, Network):
-                return module(x)
-            # Gone when training ends. Until then it serves evaluation too: some
-            # networks draw there, against the convention.
-            generator = getattr(self, "generator_", None)
-            with nullcontext() if generator is None else drawing_from(generator):
-                return module(x)
+        with autocast(x.device, self._precision_now()), drawing_for(module, generator):
+            return module(x)
 
     def _precision_now(self) -> torch.dtype:
         return self.precision if self.module_.training else self.inference_precision

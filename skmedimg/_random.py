@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from sklearn.utils import check_random_state
 
-_GLOBAL_GENERATOR = threading.Lock()
+# Re-entrant: what draws may fit another network, which draws as well.
+_GLOBAL_GENERATOR = threading.RLock()
 
 
 def seed_of(random_state: Any) -> int:

@@ -9,6 +9,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
+from skmedimg._random import drawing_from
 from skmedimg.architectures import Pretrained
 from skmedimg.architectures._layers import Network
 
@@ -68,7 +69,7 @@ def head_of(module: nn.Module, probe: torch.Tensor) -> tuple[str, nn.Module]:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d)
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), drawing_from(torch.Generator(probe.device)):
             n_logits = module(probe).numel()
     finally:
         for handle in handles:

@@ -16,7 +16,9 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skmedimg import CNNImageClassifier
-from skmedimg.architectures import ResNet
+from skmedimg._feed import to_tensor
+from skmedimg._random import drawing_from
+from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.augmentation import Augmentation
 from skmedimg.io import ImageSequence
 
@@ -165,6 +167,36 @@ def test_seeds(name, data):
     models = [fit(seed) for seed in (0, 1, None, None)]
     models.append(one.fit(X, y))  # its RandomState has moved on
     assert len({model.predict_proba(X).tobytes() for model in models}) == 5
+
+
+def test_network_that_is_trained_while_it_is_built(data):
+    X, y, _ = data
+
+    def trained(*shape):
+        return _fit({"architecture": Foreign}, X, y).module_
+
+    one, other = (_fit({"architecture": trained}, X, y) for _ in range(2))
+    _assert_same(one, other, X)
+
+
+class Sampling(Foreign):
+    """Draws in evaluation as well, as a Bayesian network does."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, training=True))
+
+
+def test_predictions_of_a_network_that_draws(data):
+    # No global generator may move; the fixture compares the states before and after.
+    X, y, _ = data
+    model = _fit({"architecture": Sampling}, X, y)
+    for method in (model.predict_proba, model.embed):
+        assert np.array_equal(method(X), method(X))
+    prepared = to_tensor(X[:, None], model.image_spec_, torch.device("cpu"))
+    one, other = (model.net_.predict_proba(prepared) for _ in range(2))
+    assert np.array_equal(one, other)
+    weights = Pretrained(model.module_.state_dict())
+    _fit({"architecture": Sampling, "weights": weights}, X, y)
 
 
 def test_processes(data):

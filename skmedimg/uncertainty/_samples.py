@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from skmedimg._random import drawing_from, seed_of
+from skmedimg._modules import drawing_for
+from skmedimg._random import seed_of
 from skmedimg.architectures._layers import Dropout, Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
 from skmedimg.classifier import CNNImageClassifier
@@ -235,9 +236,7 @@ def predict_dropout(
     generator = _generator(estimator, random_state)
 
     def dropped_logits(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if isinstance(module, Network):
-            return module(x)
-        with drawing_from(generator):
+        with drawing_for(module, generator):
             return module(x)
 
     if isinstance(module, Network):
