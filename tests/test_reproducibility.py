@@ -199,6 +199,47 @@ def test_predictions_of_a_network_that_draws(data):
     _fit({"architecture": Sampling, "weights": weights}, X, y)
 
 
+class GeneratorOfAGpu:
+    """As much of one as there is without a GPU; 16 bytes of state, on the host."""
+
+    device = torch.device("cuda", 0)
+
+    def __init__(self, seed=0):
+        self.state = (seed, 0)
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        self.state = state
+
+    def initial_seed(self):
+        return self.state[0]
+
+    def get_offset(self):
+        return self.state[1]
+
+    def set_offset(self, offset):
+        self.state = (self.state[0], offset)
+
+
+def test_draws_on_the_cpu_of_a_network_on_a_gpu(monkeypatch):
+    standard = GeneratorOfAGpu(seed=7)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "default_generators", (standard,))
+
+    def draws(seed):
+        generator, drawn = GeneratorOfAGpu(seed), []
+        for _ in range(3):
+            with drawing_from(generator):
+                drawn.append(torch.rand(()).item())
+        return drawn
+
+    assert draws(0) == draws(0)
+    assert len({*draws(0), *draws(1)}) == 6
+    assert standard.state == (7, 0)
+
+
 def test_processes(data):
     X, y, _ = data
     options = {"cv": 2, "method": "predict_proba"}
