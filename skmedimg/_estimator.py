@@ -35,7 +35,7 @@ from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
 from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
-from skmedimg._modules import lay_out_moments
+from skmedimg._modules import hand_over_moments
 from skmedimg._net import ImageNet
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
@@ -346,14 +346,13 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             return {}
         self.weights._validate_params()
         probe = _blank(self.image_spec_, 2).to(self.device_)
-        _, head = head_of(module.eval(), probe)
+        name, head = head_of(module.eval(), probe)
         if self.weights.freeze == "features":
             module.requires_grad_(False)
             head.requires_grad_(True)
         elif getattr(self, "_frozen", False):  # by an earlier fit, which goes on
             module.requires_grad_(True)
-        parameters = frozenset(head.parameters())
-        return {"lr_scale": self.weights.lr_scale, "head": parameters}
+        return {"lr_scale": self.weights.lr_scale, "head": name}
 
     def _course(self, n_images: int) -> dict[str, Any]:
         """How long a fit of n images trains, and at what rates."""
@@ -577,16 +576,9 @@ def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
 def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
     """History of a fitted net, and what its optimizer has gathered."""
     net.history.extend(copy.deepcopy(list(before.history)))
-    if not moments or type(net.optimizer_) is not type(before.optimizer_):
-        return
-    # A copy: torch would train on the fitted net's own moments, and an interrupted call
-    # would leave them half-way.
-    kept = before.optimizer_.state
-    pairs = zip(before.module_.parameters(), net.module_.parameters(), strict=True)
-    for old, new in pairs:
-        if old in kept and new.requires_grad:
-            net.optimizer_.state[new] = copy.deepcopy(kept[old])
-    lay_out_moments(net.optimizer_)
+    if moments and type(net.optimizer_) is type(before.optimizer_):
+        pairs = zip(before.module_.parameters(), net.module_.parameters(), strict=True)
+        hand_over_moments(before.optimizer_, net.optimizer_, dict(pairs))
 
 
 def shown(part: Any) -> str | None:

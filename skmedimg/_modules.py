@@ -1,5 +1,6 @@
 """What is done to a network from outside: layout, features out, memory saved."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -59,6 +60,34 @@ def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 like = torch.empty_like(parameter, dtype=value.dtype)
                 gathered[name] = like.copy_(value)
+
+
+def hand_over_moments(
+    before: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
+    successor: dict[torch.Tensor, torch.Tensor],
+) -> None:
+    """Copy what an optimizer has gathered to another, on the device of its parameters.
+
+    Parameters
+    ----------
+    before, optimizer : torch.optim.Optimizer
+        Of one class; in whatever groups their parameters are.
+    successor : dict of torch.Tensor to torch.Tensor
+        For each parameter of the one network that of the other.
+    """
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    number = {parameter: i for i, parameter in enumerate(trained)}
+    state = optimizer.state_dict()
+    # A copy: torch would train on the moments of `before`, and an interrupted call
+    # would leave them half-way.
+    state["state"] = {
+        number[new]: copy.deepcopy(before.state[old])
+        for old, new in successor.items()
+        if old in before.state and new in number
+    }
+    optimizer.load_state_dict(state)
+    lay_out_moments(optimizer)
 
 
 def folded(module: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
 """Going on from weights: partial_fit, warm_start, weights=; and the embedding."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -402,6 +403,22 @@ def test_features_are_thawed_by_a_warm_start(tiny, images, colour_source):
     )
     with pytest.raises(ValueError, match="lr_scale"):
         clf.set_params(weights__lr_scale=-1.0).fit(X, y)
+
+
+def test_rates_of_pretrained_features_outlive_a_gpu(tiny, images):
+    """A model that was trained on a GPU is loaded where there may be none."""
+    state = tiny().fit(*images).module_.state_dict()
+    clf = tiny(weights=Pretrained(state, lr_scale=0.1)).fit(*images)
+
+    def groups(clf):
+        groups = clf.net_.optimizer_.param_groups
+        return [(len(group["params"]), group["lr_scale"]) for group in groups]
+
+    expected = groups(clf)
+    assert {scale for _, scale in expected} == {0.1, 1.0}
+    clf.net_.device = "cuda"
+    content = pickle.dumps(clf)
+    assert groups(pickle.loads(content)) == expected
 
 
 class LastIsConvolution(nn.Module):

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from skmedimg import CNNImageClassifier
 from skmedimg._feed import to_tensor
 from skmedimg._loss import ClassificationLoss
-from skmedimg._modules import trains_channels_last
+from skmedimg._modules import hand_over_moments, trains_channels_last
 from skmedimg._random import drawing_from
 from skmedimg.architectures import ResNet, SimpleCNN
 from skmedimg.architectures.resnet import ResNetModule
@@ -433,5 +433,17 @@ def test_narrow_arithmetic_tells_images_apart(tiny, images, architecture):
     clf = tiny(architecture=architecture, precision="bfloat16").fit(*images)
     many = np.random.default_rng(0).integers(0, 255, (200, 10, 10), dtype=np.uint8)
     assert len(np.unique(clf.decision_function(many))) > 190
+
+
+def test_moments_go_to_the_device_of_the_parameters():
+    old = nn.Parameter(torch.ones(3))
+    before = torch.optim.Adam([old])
+    old.sum().backward()
+    before.step()
+    new = nn.Parameter(torch.ones(3, device="meta"))
+    after = torch.optim.Adam([new], capturable=True)
+    hand_over_moments(before, after, {old: new})
+    assert {value.device.type for value in after.state[new].values()} == {"meta"}
+    assert {value.device.type for value in before.state[old].values()} == {"cpu"}
 
 
