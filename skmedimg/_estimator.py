@@ -248,6 +248,8 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         seeds = rng.integers(2**31, size=3).tolist()
         before, checkpoint = getattr(self, "net_", None), None
         while True:
+            # Lets go of the images of an attempt that has failed.
+            sides: tuple[Feed, Feed | None] | None = None
             net = self._make_net(
                 data, train, int(batch_size), seeds, before if goes_on else None, course
             )

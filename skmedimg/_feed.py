@@ -345,20 +345,27 @@ class Feed:
     def _upload(self) -> torch.Tensor | None:
         """All images on the GPU as they are, if they fit half of its free memory."""
         first = self.images.take(self.rows[:1])
-        free, _ = torch.cuda.mem_get_info(self.device)
         native = first.dtype.newbyteorder("=")
         kind = native if native.str[1:] in {"u1", "i2", "f4"} else np.dtype(np.float32)
-        if len(self) * first[0].size * kind.itemsize > free / 2:
+        if len(self) * first[0].size * kind.itemsize > _free_memory(self.device) / 2:
             return None
         blank = torch.from_numpy(np.empty((1, *first.shape[1:]), dtype=kind))
         resident = torch.empty(
             (len(self), *first.shape[1:]), dtype=blank.dtype, device=self.device
         )
-        for start in range(0, len(self), 1024):
-            raw = self.images.take(self.rows[start : start + 1024])
+        step = self.images.chunk_length()
+        for start in range(0, len(self), step):
+            raw = self.images.take(self.rows[start : start + step])
             block = torch.from_numpy(np.array(raw, dtype=kind, order="C"))
             resident[start : start + len(block)].copy_(block)
         return resident
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that tensors may still take; torch keeps some that none takes by now."""
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + kept
 
 
 def to_tensor(

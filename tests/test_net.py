@@ -1,6 +1,7 @@
 """The loss, and training that goes wrong: divergence, Ctrl-C, too little memory."""
 
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skmedimg import CNNImageClassifier
-from skmedimg._feed import to_tensor
+from skmedimg._feed import Feed, make_training_set, to_tensor
 from skmedimg._loss import ClassificationLoss
 from skmedimg._modules import hand_over_moments, trains_channels_last
 from skmedimg._random import drawing_from
 from skmedimg.architectures import ResNet, SimpleCNN
 from skmedimg.architectures.resnet import ResNetModule
 from skmedimg.exceptions import NonFiniteLossError
-from skmedimg.images import resize
+from skmedimg.images import ImageArray, ImageSpec, resize
 
 N = 16
 X = np.random.default_rng(0).normal(size=(N, 6, 7)).astype(np.float32)
@@ -447,3 +448,56 @@ def test_moments_go_to_the_device_of_the_parameters():
     assert {value.device.type for value in before.state[old].values()} == {"cpu"}
 
 
+def test_retry_with_smaller_batches_keeps_no_images(tiny, monkeypatch):
+    alive, seen = weakref.WeakSet(), []
+
+    class Counted(Feed):
+        def __init__(self, *args, **kwargs):
+            seen.append(len(alive))
+            alive.add(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("skmedimg._estimator.Feed", Counted)
+    clf = tiny(architecture=Hungry(5), batch_size=16, early_stopping=True)
+    with pytest.warns(UserWarning, match="Out of memory"):
+        clf.fit(X, Y)
+    assert seen == [0, 1] * 3
+
+
+@pytest.fixture
+def gpu_memory(monkeypatch):
+    """A GPU with 1,000 bytes free, and 500 that torch keeps and does not use."""
+    for name, value in {
+        "mem_get_info": (1000, 9999),
+        "memory_reserved": 700,
+        "memory_allocated": 200,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+
+
+@pytest.mark.parametrize(("n", "fits"), [(17, True), (18, False)])
+def test_images_stay_on_a_device_with_room_for_them(n, fits, gpu_memory):
+    feed = _feed(np.arange(n * 42, dtype=np.uint8).reshape(n, 6, 7))
+    resident = feed._upload()
+    assert (resident is not None) == fits
+    if fits:
+        np.testing.assert_array_equal(resident[:, 0], feed.images.take(feed.rows)[:, 0])
+
+
+def test_images_are_uploaded_in_small_parts(monkeypatch, gpu_memory):
+    feed, read = _feed(np.zeros((9, 6, 7), np.uint8)), []
+    take = feed.images.take
+    monkeypatch.setattr(feed.images, "take", lambda i: read.append(len(i)) or take(i))
+    monkeypatch.setattr(feed.images, "chunk_length", lambda: 2)
+    feed._upload()
+    assert read == [1, 2, 2, 2, 2, 1]  # the first tells the dtype
+
+
+def _feed(raw):
+    raw.flat[:: raw[0].size] = np.arange(len(raw))  # no two are equal
+    images = ImageArray(raw, ImageSpec.from_array(raw), None)
+    n = len(raw)
+    data = make_training_set(images, np.zeros(n, int), np.ones(n))
+    every = {"target": np.zeros(n), "weight": np.ones(n), "index": np.arange(n)}
+    spec = data.fit_spec(every["index"])
+    return Feed(data, spec=spec, batch_size=4, device=torch.device("cpu"), **every)
