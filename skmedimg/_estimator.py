@@ -433,7 +433,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         batch_size: int,
         seed: int,
     ) -> tuple[Feed, Feed | None]:
-        target, weight = self._loss_targets(data)
+        target, weight = self._loss_targets(data, train)
         make_feed = partial(
             Feed,
             data,

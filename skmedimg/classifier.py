@@ -482,10 +482,12 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         kind = "sigmoid" if sigmoid else "softmax"
         return ClassificationLoss(kind, self.loss, self.label_smoothing)
 
-    def _loss_targets(self, data: TrainingSet) -> tuple[np.ndarray, np.ndarray]:
+    def _loss_targets(
+        self, data: TrainingSet, train: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Targets in the dtype of the loss, and the weight of every one of them."""
         factors = self._encoding.class_weights(
-            data.target, data.weight, self.class_weight
+            data.target, data.weight, self.class_weight, train
         )
         weight = (factors.T * data.weight).T
         if not weight.any() or self._leaves_one_class(data.target, weight):
@@ -505,7 +507,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         return len(np.unique(target)) > 1 == len(np.unique(target[weight > 0]))
 
     def _prior_logits(self, data: TrainingSet, train: np.ndarray) -> np.ndarray:
-        weight = self._loss_targets(data)[1]
+        weight = self._loss_targets(data, train)[1]
         return self._encoding.prior_logits(data.target[train], weight[train])
 
     def _warn_of_known_patients(self, X: Any) -> None:
