@@ -277,6 +277,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
                 )
                 del net
 
+    @torch.inference_mode(False)  # whatever mode the caller is in
     def _make_net(
         self,
         data: TrainingSet,
@@ -425,6 +426,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             with torch.no_grad():
                 head.bias.copy_(bias)
 
+    @torch.inference_mode(False)
     def _feeds(
         self,
         data: TrainingSet,

@@ -200,7 +200,7 @@ class ImageNet(NeuralNetClassifier):
         module = self.module_
         try:
             for epoch in range(done, self.max_epochs):
-                # Also where the caller has turned gradients off.
+                # Whatever mode the caller is in.
                 with torch.inference_mode(False), torch.enable_grad():
                     ends = self._run_epoch(epoch, train, valid)
                 module.eval()
@@ -220,6 +220,7 @@ class ImageNet(NeuralNetClassifier):
             del self.generator_, self.best_, self.step_, self.n_steps_, self.ends_
             module.eval()
 
+    @torch.inference_mode(False)
     def _begin(
         self, train: Feed, valid: Feed | None, checkpoint: Checkpoint | None
     ) -> int:

@@ -436,6 +436,21 @@ def test_narrow_arithmetic_tells_images_apart(tiny, images, architecture):
     assert len(np.unique(clf.decision_function(many))) > 190
 
 
+# -- modes of torch, devices -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("params", [{}, {"augmentation": torch.clone}])
+def test_fit_within_modes_without_gradients(mode, params, tiny, images):
+    clf, other = tiny(**params), tiny(**params)
+    with mode():
+        clf.fit(*images).partial_fit(*images)
+    other.fit(*images).partial_fit(*images)
+    proba = clf.partial_fit(*images).predict_proba(images[0])
+    same = other.partial_fit(*images).predict_proba(images[0])
+    np.testing.assert_array_equal(proba, same)
+
+
 def test_moments_go_to_the_device_of_the_parameters():
     old = nn.Parameter(torch.ones(3))
     before = torch.optim.Adam([old])
