@@ -1,6 +1,7 @@
 """The course of training: its length, batches, learning rate and optimizer."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -97,5 +98,12 @@ def make_optimizer(
         raise TypeError(
             f"optimizer={optimizer!r} gave a {type(made).__name__}; pass a class of "
             "torch.optim or one of 'adamw', 'adam', 'sgd', 'rmsprop'."
+        )
+    if weight_decay and "weight_decay" not in made.defaults:
+        warnings.warn(
+            f"{type(made).__name__} knows no weight decay: weight_decay="
+            f"{weight_decay:g} has no effect. Set weight_decay=0.",
+            UserWarning,
+            stacklevel=2,
         )
     return made

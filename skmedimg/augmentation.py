@@ -429,7 +429,10 @@ def make_augment(
     Raises
     ------
     ValueError
-        If a parameter does not fit, or a callable changes the shape of a batch.
+        If a parameter does not fit, or a callable changes the shape, dtype or device of
+        a batch.
+    TypeError
+        If a callable gives something that is not a tensor.
     """
     if augmentation is None or spec.tabular:
         return None
@@ -441,12 +444,18 @@ def make_augment(
     probe = torch.zeros(2, spec.channels, *spec.size, device=device)
     called = _Called(augmentation)
     changed, _ = called(probe, torch.Generator(device).manual_seed(0))
-    if getattr(changed, "shape", None) != probe.shape:
-        shape = getattr(changed, "shape", None)
-        seen = type(changed).__name__ if shape is None else tuple(shape)
+    if not isinstance(changed, torch.Tensor):
+        raise TypeError(
+            f"augmentation={augmentation!r} made a {type(changed).__name__} of a batch "
+            "tensor: it must give a tensor of the same shape, dtype and device."
+        )
+    given, made = (
+        f"{tuple(t.shape)}, {t.dtype} on {t.device}" for t in (probe, changed)
+    )
+    if made != given:
         raise ValueError(
-            f"augmentation={augmentation!r} made {seen} of a batch of shape "
-            f"{tuple(probe.shape)}: it must give a batch of the same shape."
+            f"augmentation={augmentation!r} made a tensor of shape {made} of a batch "
+            f"of shape {given}: it must give the same shape, dtype and device."
         )
     return called
 

@@ -95,7 +95,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         Course of the learning rate over `max_epochs`.
     weight_decay : float, default=0.01
         L2 regularisation of weights, decoupled from the gradient in "adamw". Biases and
-        normalisation do not decay.
+        normalisation do not decay. Warns where a class of `torch.optim` knows none.
     l1 : float, default=0.0
         Factor of the sum of absolute weights in the loss.
     loss : {"cross_entropy", "focal"}, default="cross_entropy"

@@ -325,7 +325,18 @@ def test_networks_of_monai_by_name(name, spatial_dims):
         assert net.eval()(torch.zeros(2, 2, *size)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", ["DenseNet7", "UNet", "efficientnet-b99"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DenseNet7",
+        "DenseNet",
+        "UNet",
+        "efficientnet-b99",
+        "ResNet",
+        "SegResNet",
+        "senet",
+    ],
+)
 def test_unknown_networks_of_monai(name):
     pytest.importorskip("monai")
     with pytest.raises(ValueError, match=f"monai:{name}"):

@@ -413,6 +413,21 @@ def test_callable_augmentation_is_seeded(tiny, images):
     assert {shape[1:] for shape in jitter.shapes} == {(1, 10, 10, torch.float32)}
 
 
+@pytest.mark.parametrize(
+    ("function", "error", "match"),
+    [
+        (lambda x: x.numpy()[..., ::-1].copy(), TypeError, "made a ndarray of a batch"),
+        (lambda x: None, TypeError, "made a NoneType"),
+        (lambda x: x.double(), ValueError, r"\(2, 1, 10, 10\), torch.float64 on cpu"),
+        (lambda x: x.to("meta"), ValueError, "float32 on meta"),
+        (lambda x: x[..., 1:], ValueError, r"shape \(2, 1, 10, 9\), torch.float32"),
+    ],
+)
+def test_callable_that_gives_something_else(tiny, images, function, error, match):
+    with pytest.raises(error, match=match):
+        tiny(augmentation=function).fit(*images)
+
+
 def test_rows_without_a_shape_are_never_augmented(tiny, images):
     X, y = images
     flat = X.reshape(40, -1)

@@ -364,6 +364,9 @@ def test_pretrained_weights_that_do_not_fit(tiny, images, colour_source):
     deep = tiny(architecture=ResNet(width=4, depth=2)).fit(X, y).module_.state_dict()
     with pytest.raises(ValueError, match=r"Unexpected key(?s:.*)stages.1.conv1.weight"):
         tiny(weights=Pretrained(deep)).fit(X, y)
+    name = "stem.0.weight"
+    with pytest.raises(ValueError, match=rf"do not fit(?s:.*){name}(?s:.*)<class 'int"):
+        tiny(weights=Pretrained(deep | {name: 3})).fit(X, y)
     for bad in ({"freeze": "all"}, {"lr_scale": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             tiny(weights=Pretrained(state, **bad)).fit(X, y)

@@ -39,6 +39,12 @@ def test_one_logit_or_two_have_the_same_loss(loss, smoothing):
     torch.testing.assert_close(softmax, expected)
 
 
+def test_optimizer_without_weight_decay(tiny):
+    with pytest.warns(UserWarning, match=r"Rprop knows no.*=0.01 has no.*_decay=0\."):
+        tiny(optimizer=torch.optim.Rprop).fit(X, Y)
+    tiny(optimizer=torch.optim.Rprop, weight_decay=0).fit(X, Y)
+
+
 # -- divergence, Ctrl-C ----------------------------------------------------------------
 
 
