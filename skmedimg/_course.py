@@ -17,7 +17,7 @@ def auto_epochs(n_images: int) -> int:
 
 
 def auto_batch_size(n_images: int) -> int:
-    """Batch size by the number of distinct images: about ten steps an epoch or more."""
+    """A sixteenth of the distinct images, as a power of two from 16 to 64."""
     return int(np.clip(2 ** round(math.log2(max(n_images, 1) / 16)), 16, 64))
 
 

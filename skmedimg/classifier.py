@@ -59,8 +59,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         parameter object such as `skmedimg.architectures.ResNet` (then
         ``architecture__width`` can be searched), callable or module class
         ``(in_channels, n_outputs, spatial_dims)``, or a module, which is copied and
-        never trained in place. "auto" takes a residual network by the size, channels
-        and number of the images.
+        never trained in place. "auto" takes a residual network by the axes and number
+        of the images.
     weights : mapping, path, FrozenEstimator or Pretrained, default=None
         Weights to start from: a state dict, a file of one, or a fitted estimator in
         `sklearn.frozen.FrozenEstimator` (scikit-learn's clone would unfit a bare one).
@@ -119,11 +119,12 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         stay those of the first fit. With `early_stopping`, pass the same images:
         added ones change the split, so that it may validate on what was trained on.
     device : str or torch.device, default="auto"
-        "auto" takes the GPU if there is one.
+        "auto" takes an NVIDIA GPU (CUDA) if there is one; name any other.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type of the arithmetic. "auto" is bfloat16 on a GPU that has it; on a CPU with
-        matrix units for it (Intel AMX) training is bfloat16 and prediction float32; all
-        else is float32. Weights are float32 throughout.
+        Type of the arithmetic. "auto" is bfloat16 on a GPU that has it, in prediction
+        too; on a CPU with matrix units for it (Intel AMX), networks of this package
+        train on images in bfloat16 and predict in float32; all else is float32. Weights
+        are float32 throughout, and so is the last layer of this package's networks.
     callbacks : list of skorch callbacks or functions, default=None
         Called with the net at every step that they ask for; each fit works on copies.
         scikit-learn's own (ProgressBar, ScoringMonitor; from 1.9 on) go to
