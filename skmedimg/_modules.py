@@ -5,10 +5,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from skmedimg._random import drawing_from
 from skmedimg.architectures._layers import Network
@@ -167,14 +168,24 @@ def _shell(module: nn.Module) -> Any:
     return shell
 
 
+def draws_by_itself(module: nn.Module) -> TypeGuard[Network]:
+    """Whether all that a network draws comes from the generator it has been given.
+
+    So it does in ours, unless a user has put dropout of torch's into one.
+    """
+    return isinstance(module, Network) and not any(
+        isinstance(part, _DropoutNd) for part in module.modules()
+    )
+
+
 def drawing_for(
     module: nn.Module, generator: torch.Generator
 ) -> AbstractContextManager[None]:
-    """Let a foreign network draw from `generator`; ours need not be told here.
+    """Let a network draw from `generator` that would draw from torch's global one.
 
     In evaluation too: some draw there, against the convention.
     """
-    return nullcontext() if isinstance(module, Network) else drawing_from(generator)
+    return nullcontext() if draws_by_itself(module) else drawing_from(generator)
 
 
 def logits(module: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,12 @@ from skmedimg._checks import check_device, is_of_this_fit
 from skmedimg._course import schedule_factor
 from skmedimg._feed import Feed
 from skmedimg._loss import probabilities
-from skmedimg._modules import drawing_for, lay_out_filters, trains_channels_last
+from skmedimg._modules import (
+    drawing_for,
+    draws_by_itself,
+    lay_out_filters,
+    trains_channels_last,
+)
 from skmedimg._random import undisturbed
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
@@ -228,7 +233,7 @@ class ImageNet(NeuralNetClassifier):
         if not self.initialized_:
             self.initialize()
         self.start_generators()
-        if isinstance(self.module_, Network):
+        if draws_by_itself(self.module_):
             self.module_.set_generator(self.generator_)
         self.best_: tuple[float, int, dict] = (math.inf, 0, {})
         self.step_, self.ends_ = 0, False

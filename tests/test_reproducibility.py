@@ -42,6 +42,13 @@ class Foreign(nn.Module):
         return self.head(self.body(x).flatten(1))
 
 
+def _with_dropout_of_torch(in_channels, n_outputs, spatial_dims):
+    """One of our networks, with a part that draws from torch's global generator."""
+    net = ResNet(4, depth=1, dropout=0.3).build(in_channels, n_outputs, spatial_dims)
+    net.head = nn.Sequential(nn.Dropout(0.5), net.head)
+    return net
+
+
 def _noisy(x):
     return x + 0.1 * torch.randn_like(x)
 
@@ -55,6 +62,7 @@ SETTINGS = {
     "flips": {"augmentation": Augmentation(flip=("H", "W"), rotation=20, gain=0.2)},
     "own augmentation": {"augmentation": _noisy},
     "foreign": {"architecture": Foreign},
+    "foreign head": {"architecture": _with_dropout_of_torch},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
     "resized": {"image_size": (8, 8)},
 }

@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from skmedimg._modules import drawing_for
+from skmedimg._modules import drawing_for, draws_by_itself
 from skmedimg._random import seed_of
-from skmedimg.architectures._layers import Dropout, Network
+from skmedimg.architectures._layers import Dropout
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
 from skmedimg.classifier import CNNImageClassifier
 
@@ -239,7 +239,7 @@ def predict_dropout(
         with drawing_for(module, generator):
             return module(x)
 
-    if isinstance(module, Network):
+    if draws_by_itself(module):
         module.set_generator(generator)
     return _draw(estimator, X, dropped_logits, n_samples)
 
