@@ -1,6 +1,7 @@
 """The course of training: its length, batches, learning rate and optimizer."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def auto_epochs(n_images: int) -> int:
 
 
 def auto_batch_size(n_images: int) -> int:
-    """Batch size by the number of distinct images: about ten steps an epoch or more."""
+    """A sixteenth of the distinct images, as a power of two from 16 to 64."""
     return int(np.clip(2 ** round(math.log2(max(n_images, 1) / 16)), 16, 64))
 
 
@@ -41,7 +42,7 @@ def make_optimizer(
     optimizer: Any,
     weight_decay: float,
     lr_scale: float = 1.0,
-    head: frozenset[nn.Parameter] = frozenset(),
+    head: str = "",
 ) -> torch.optim.Optimizer:
     """Optimizer by name or class; only weights decay, not biases and norms.
 
@@ -57,15 +58,17 @@ def make_optimizer(
         Decoupled for "adamw", an L2 penalty for the others.
     lr_scale : float, default=1.0
         Factor on the rate of all parameters but those of `head`.
-    head : frozenset of torch.nn.Parameter, default=frozenset()
-        Of the last layer.
+    head : str, default=""
+        Name of the last layer. Not its parameters: this function is pickled, and made
+        use of again for a copy of the network on another device.
     """
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = []
-    for scale, part in ((1.0, head), (lr_scale, frozenset(parameters) - head)):
+    for scale, in_head in ((1.0, True), (lr_scale, False)):
         rate = {"lr": lr * scale, "lr_scale": scale}
-        weights = [p for p in parameters if p in part and p.ndim > 1]
-        others = [p for p in parameters if p in part and p.ndim <= 1]
+        part = [p for name, p in named if name.startswith(f"{head}.") == in_head]
+        weights = [p for p in part if p.ndim > 1]
+        others = [p for p in part if p.ndim <= 1]
         groups.append({"params": weights, "weight_decay": weight_decay, **rate})
         groups.append({"params": others, "weight_decay": 0.0, **rate})
     groups = [group for group in groups if group["params"]]
@@ -73,7 +76,7 @@ def make_optimizer(
         raise ValueError(
             f"architecture gave a {type(module).__name__} without parameters to train."
         )
-    fused = parameters[0].device.type in {"cpu", "cuda"}
+    fused = named[0][1].device.type in {"cpu", "cuda"}
     if optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=fused)
     if optimizer == "adam":
@@ -95,5 +98,12 @@ def make_optimizer(
         raise TypeError(
             f"optimizer={optimizer!r} gave a {type(made).__name__}; pass a class of "
             "torch.optim or one of 'adamw', 'adam', 'sgd', 'rmsprop'."
+        )
+    if weight_decay and "weight_decay" not in made.defaults:
+        warnings.warn(
+            f"{type(made).__name__} knows no weight decay: weight_decay="
+            f"{weight_decay:g} has no effect. Set weight_decay=0.",
+            UserWarning,
+            stacklevel=2,
         )
     return made

@@ -35,7 +35,7 @@ from skmedimg._feed import Feed, TrainingSet, make_training_set, split_units
 from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
-from skmedimg._modules import lay_out_moments
+from skmedimg._modules import hand_over_moments
 from skmedimg._net import ImageNet
 from skmedimg._per_image import one_per_image
 from skmedimg._random import drawing_from, seed_of
@@ -159,7 +159,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
             data = self._prepare(X, y, sample_weight, groups, reset=not goes_on)
-            rng = np.random.default_rng(seed_of(self.random_state))
+            rng = self._generator(goes_on)
             if not goes_on or not hasattr(self, "_split_seed"):
                 # Kept by warm_start: validation images must stay unseen.
                 self._split_seed = int(rng.integers(2**31))
@@ -173,6 +173,11 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             n_epochs = course["max_epochs"]
             yield from told(self, context, epochs, n_epochs, X, y, sample_weight)
             self._publish()
+
+    def _generator(self, goes_on: bool) -> np.random.Generator:
+        """Of one call: one that goes on does not repeat the shuffles of the last."""
+        done = len(self.net_.history) if goes_on else 0
+        return np.random.default_rng([seed_of(self.random_state), done])
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -242,6 +247,8 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         seeds = rng.integers(2**31, size=3).tolist()
         before, checkpoint = getattr(self, "net_", None), None
         while True:
+            # Lets go of the images of an attempt that has failed.
+            sides: tuple[Feed, Feed | None] | None = None
             net = self._make_net(
                 data, train, int(batch_size), seeds, before if goes_on else None, course
             )
@@ -269,6 +276,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
                 )
                 del net
 
+    @torch.inference_mode(False)  # whatever mode the caller is in
     def _make_net(
         self,
         data: TrainingSet,
@@ -340,14 +348,13 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             return {}
         self.weights._validate_params()
         probe = _blank(self.image_spec_, 2).to(self.device_)
-        _, head = head_of(module.eval(), probe)
+        name, head = head_of(module.eval(), probe)
         if self.weights.freeze == "features":
             module.requires_grad_(False)
             head.requires_grad_(True)
         elif getattr(self, "_frozen", False):  # by an earlier fit, which goes on
             module.requires_grad_(True)
-        parameters = frozenset(head.parameters())
-        return {"lr_scale": self.weights.lr_scale, "head": parameters}
+        return {"lr_scale": self.weights.lr_scale, "head": name}
 
     def _course(self, n_images: int) -> dict[str, Any]:
         """How long a fit of n images trains, and at what rates."""
@@ -411,11 +418,14 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         self, module: nn.Module, data: TrainingSet, train: np.ndarray
     ) -> None:
         """Let untrained outputs be the class frequencies rather than one half."""
-        if isinstance(module, Network):
+        # A callable may have given one of our networks another head.
+        head = module.head if isinstance(module, Network) else None
+        if isinstance(head, nn.Linear) and head.bias is not None:
             bias = torch.from_numpy(self._prior_logits(data, train))
             with torch.no_grad():
-                module.head.bias.copy_(bias)
+                head.bias.copy_(bias)
 
+    @torch.inference_mode(False)
     def _feeds(
         self,
         data: TrainingSet,
@@ -424,7 +434,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         batch_size: int,
         seed: int,
     ) -> tuple[Feed, Feed | None]:
-        target, weight = self._loss_targets(data)
+        target, weight = self._loss_targets(data, train)
         make_feed = partial(
             Feed,
             data,
@@ -444,8 +454,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         """One epoch at a constant rate, going on with the state of the optimizer."""
         if first:
             self.image_spec_ = data.fit_spec(np.arange(len(data)))
-        done = 0 if first else len(self.net_.history)
-        rng = np.random.default_rng([seed_of(self.random_state), done])
+        rng = self._generator(not first)
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
         self._remember(data, not first)
         for _ in self._train(data, np.arange(len(data)), None, rng, not first, course):
@@ -570,16 +579,9 @@ def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
 def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
     """History of a fitted net, and what its optimizer has gathered."""
     net.history.extend(copy.deepcopy(list(before.history)))
-    if not moments or type(net.optimizer_) is not type(before.optimizer_):
-        return
-    # A copy: torch would train on the fitted net's own moments, and an interrupted call
-    # would leave them half-way.
-    kept = before.optimizer_.state
-    pairs = zip(before.module_.parameters(), net.module_.parameters(), strict=True)
-    for old, new in pairs:
-        if old in kept and new.requires_grad:
-            net.optimizer_.state[new] = copy.deepcopy(kept[old])
-    lay_out_moments(net.optimizer_)
+    if moments and type(net.optimizer_) is type(before.optimizer_):
+        pairs = zip(before.module_.parameters(), net.module_.parameters(), strict=True)
+        hand_over_moments(before.optimizer_, net.optimizer_, dict(pairs))
 
 
 def shown(part: Any) -> str | None:

@@ -14,6 +14,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from skmedimg._constants import constant
 from skmedimg._intensity import Measures, fit_intensity, measure, windows_of
 from skmedimg.images import ImageArray, ImageSpec
 
@@ -287,7 +288,8 @@ class Feed:
         self.digest = data.measures.digest[index]
         # Ends of each image's own scale, where it has one.
         own_scale = spec.intensity == "percentile"
-        self.windows = data.measures.tails[index] if own_scale else None
+        tails = data.measures.tails[index] if own_scale else None
+        self.windows = _on_device(tails, device)
         self.target = torch.from_numpy(target[index]).to(device)
         self.weight = torch.from_numpy(weight[index].astype(np.float32)).to(device)
         self.part_into(batch_size)
@@ -314,7 +316,7 @@ class Feed:
         return rng.permutation(len(self))
 
     def _batch(self, part: np.ndarray, at: torch.Tensor) -> torch.Tensor:
-        windows = None if self.windows is None else self.windows[part]
+        windows = None if self.windows is None else self.windows[at]
         if self.resident is not None:
             raw = self.resident.index_select(0, at)
             return normalise(channels_last(raw), self.spec, windows)
@@ -343,27 +345,34 @@ class Feed:
     def _upload(self) -> torch.Tensor | None:
         """All images on the GPU as they are, if they fit half of its free memory."""
         first = self.images.take(self.rows[:1])
-        free, _ = torch.cuda.mem_get_info(self.device)
         native = first.dtype.newbyteorder("=")
         kind = native if native.str[1:] in {"u1", "i2", "f4"} else np.dtype(np.float32)
-        if len(self) * first[0].size * kind.itemsize > free / 2:
+        if len(self) * first[0].size * kind.itemsize > _free_memory(self.device) / 2:
             return None
         blank = torch.from_numpy(np.empty((1, *first.shape[1:]), dtype=kind))
         resident = torch.empty(
             (len(self), *first.shape[1:]), dtype=blank.dtype, device=self.device
         )
-        for start in range(0, len(self), 1024):
-            raw = self.images.take(self.rows[start : start + 1024])
+        step = self.images.chunk_length()
+        for start in range(0, len(self), step):
+            raw = self.images.take(self.rows[start : start + step])
             block = torch.from_numpy(np.array(raw, dtype=kind, order="C"))
             resident[start : start + len(block)].copy_(block)
         return resident
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that tensors may still take; torch keeps some that none takes by now."""
+    free, _ = torch.cuda.mem_get_info(device)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return free + kept
 
 
 def to_tensor(
     chunk: np.ndarray,
     spec: ImageSpec,
     device: torch.device,
-    windows: np.ndarray | None = None,
+    windows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Raw images to the tensor a network takes.
 
@@ -375,8 +384,8 @@ def to_tensor(
         Their intensities.
     device : torch.device
         Where to put them.
-    windows : ndarray of shape (k, 2), default=None
-        Ends of each image's own scale, if known already.
+    windows : torch.Tensor of shape (k, 2), default=None
+        Ends of each image's own scale, on `device`, if known already.
 
     Returns
     -------
@@ -384,12 +393,18 @@ def to_tensor(
         float32, standardised, channels last in memory.
     """
     if windows is None:
-        windows = windows_of(spec, chunk)
+        windows = _on_device(windows_of(spec, chunk), device)
     memory = torch.channels_last if chunk.ndim == 4 else torch.channels_last_3d
     staged = torch.empty(chunk.shape, memory_format=memory)
     # One pass casts, reorders and copies, whatever the dtype, byte order or strides.
     np.copyto(staged.numpy(), chunk, casting="unsafe")
     return normalise(staged.to(device), spec, windows)
+
+
+def _on_device(windows: np.ndarray | None, device: torch.device) -> torch.Tensor | None:
+    if windows is None:
+        return None
+    return torch.from_numpy(windows.astype(np.float32)).to(device)
 
 
 def channels_last(raw: torch.Tensor) -> torch.Tensor:
@@ -399,17 +414,19 @@ def channels_last(raw: torch.Tensor) -> torch.Tensor:
 
 
 def normalise(
-    x: torch.Tensor, spec: ImageSpec, windows: np.ndarray | None
+    x: torch.Tensor, spec: ImageSpec, windows: torch.Tensor | None
 ) -> torch.Tensor:
     """Clip or scale as `spec` says, then standardise; changes x in place."""
     column = (1, -1) + (1,) * spec.spatial_dims
     if spec.window is not None:
         x.clamp_(*spec.window)
     if windows is not None:
-        ends = torch.from_numpy(windows.astype(np.float32)).to(x.device)
-        low, high = ends.view(-1, 2, *column[2:]).split(1, dim=1)
+        low, high = windows.view(-1, 2, *column[2:]).split(1, dim=1)
         width = high - low
-        x = torch.clamp(x, low, high).sub_(low).div_(width.where(width > 0, 1.0))
-    mean = torch.tensor(spec.mean, device=x.device).view(column)
-    std = torch.tensor(spec.std, device=x.device).view(column)
+        width = width.masked_fill_(width <= 0, 1.0)
+        x = torch.clamp(x, low, high).sub_(low).div_(width)
+    mean, std = (
+        constant(values, torch.float32, x.device).view(column)
+        for values in (spec.mean, spec.std)
+    )
     return x.sub_(mean).div_(std)

@@ -20,6 +20,7 @@ from skmedimg._feed import to_tensor
 from skmedimg._intensity import ShiftMonitor, finite_images, where_not_finite
 from skmedimg._modules import (
     InParts,
+    drawing_for,
     folded,
     input_of_last_linear,
     logits,
@@ -146,6 +147,7 @@ class ImageInference(BaseEstimator):
         if len(images) >= _FOLDED_FROM:
             module = folded(module)
         frugal = InParts(partial(function, module))
+        generator = torch.Generator(device).manual_seed(self.net_.seed)
         with (
             torch.inference_mode(),
             autocast(device, self.net_.inference_precision),
@@ -156,7 +158,9 @@ class ImageInference(BaseEstimator):
                 if not finite_images(chunk).all():
                     raise ValueError(where_not_finite(images))
                 monitor.update(chunk)
-                results.append(frugal(to_tensor(chunk, spec, device)))
+                x = to_tensor(chunk, spec, device)
+                with drawing_for(module, generator):
+                    results.append(frugal(x))
         monitor.warn()
         frugal.warn(device)
         outputs = torch.cat(results).float().cpu().numpy()

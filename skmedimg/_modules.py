@@ -1,14 +1,19 @@
 """What is done to a network from outside: layout, features out, memory saved."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
+from skmedimg._random import drawing_from
 from skmedimg.architectures._layers import Network
+from skmedimg.architectures.resnet import _Block
 
 _CONVS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -58,6 +63,34 @@ def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
                 gathered[name] = like.copy_(value)
 
 
+def hand_over_moments(
+    before: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
+    successor: dict[torch.Tensor, torch.Tensor],
+) -> None:
+    """Copy what an optimizer has gathered to another, on the device of its parameters.
+
+    Parameters
+    ----------
+    before, optimizer : torch.optim.Optimizer
+        Of one class; in whatever groups their parameters are.
+    successor : dict of torch.Tensor to torch.Tensor
+        For each parameter of the one network that of the other.
+    """
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    number = {parameter: i for i, parameter in enumerate(trained)}
+    state = optimizer.state_dict()
+    # A copy: torch would train on the moments of `before`, and an interrupted call
+    # would leave them half-way.
+    state["state"] = {
+        number[new]: copy.deepcopy(before.state[old])
+        for old, new in successor.items()
+        if old in before.state and new in number
+    }
+    optimizer.load_state_dict(state)
+    lay_out_moments(optimizer)
+
+
 def folded(module: nn.Module) -> nn.Module:
     """One of our networks with its normalisations folded into the convolutions.
 
@@ -84,17 +117,24 @@ def folded(module: nn.Module) -> nn.Module:
 def _foldable(part: nn.Module) -> Iterator[tuple[Any, Any]]:
     """Each convolution of a part with the BatchNorm after it.
 
-    In our families layers are named in the order in which they run.
+    Only where layers run in the order of their names, and are torch's own: a user may
+    have put others into one of our networks, or changed some (weight normalisation).
     """
-    for conv, norm in pairwise(part._modules.values()):
-        if isinstance(conv, _CONVS) and isinstance(norm, _NORMS):
-            yield conv, norm
+    if type(part) not in (nn.Sequential, _Block):
+        return
+    layers: list[Any] = list(part._modules.values())
+    for conv, norm in pairwise(layers):
+        if type(conv) in _CONVS and type(norm) in _NORMS:
+            if norm.affine and norm.track_running_stats:
+                yield conv, norm
 
 
 def _fuse(pairs: list[tuple[Any, Any]]) -> list[nn.Module]:
     """Convolutions that scale and shift as the BatchNorm after them does."""
     with torch.no_grad():
-        scales = torch._foreach_add([n.running_var for _, n in pairs], pairs[0][1].eps)
+        scales = torch._foreach_add(
+            [norm.running_var for _, norm in pairs], [norm.eps for _, norm in pairs]
+        )
         torch._foreach_rsqrt_(scales)
         torch._foreach_mul_(scales, [norm.weight for _, norm in pairs])
         means = torch._foreach_mul([norm.running_mean for _, norm in pairs], scales)
@@ -126,6 +166,26 @@ def _shell(module: nn.Module) -> Any:
     shell = object.__new__(type(module))
     shell.__dict__ = module.__dict__.copy()
     return shell
+
+
+def draws_by_itself(module: nn.Module) -> TypeGuard[Network]:
+    """Whether all that a network draws comes from the generator it has been given.
+
+    So it does in ours, unless a user has put dropout of torch's into one.
+    """
+    return isinstance(module, Network) and not any(
+        isinstance(part, _DropoutNd) for part in module.modules()
+    )
+
+
+def drawing_for(
+    module: nn.Module, generator: torch.Generator
+) -> AbstractContextManager[None]:
+    """Let a network draw from `generator` that would draw from torch's global one.
+
+    In evaluation too: some draw there, against the convention.
+    """
+    return nullcontext() if draws_by_itself(module) else drawing_from(generator)
 
 
 def logits(module: nn.Module, x: torch.Tensor) -> torch.Tensor:

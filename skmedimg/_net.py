@@ -24,8 +24,13 @@ from skmedimg._checks import check_device, is_of_this_fit
 from skmedimg._course import schedule_factor
 from skmedimg._feed import Feed
 from skmedimg._loss import probabilities
-from skmedimg._modules import lay_out_filters, trains_channels_last
-from skmedimg._random import drawing_from, undisturbed
+from skmedimg._modules import (
+    drawing_for,
+    draws_by_itself,
+    lay_out_filters,
+    trains_channels_last,
+)
+from skmedimg._random import undisturbed
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
@@ -200,7 +205,7 @@ class ImageNet(NeuralNetClassifier):
         module = self.module_
         try:
             for epoch in range(done, self.max_epochs):
-                # Also where the caller has turned gradients off.
+                # Whatever mode the caller is in.
                 with torch.inference_mode(False), torch.enable_grad():
                     ends = self._run_epoch(epoch, train, valid)
                 module.eval()
@@ -220,6 +225,7 @@ class ImageNet(NeuralNetClassifier):
             del self.generator_, self.best_, self.step_, self.n_steps_, self.ends_
             module.eval()
 
+    @torch.inference_mode(False)
     def _begin(
         self, train: Feed, valid: Feed | None, checkpoint: Checkpoint | None
     ) -> int:
@@ -227,7 +233,7 @@ class ImageNet(NeuralNetClassifier):
         if not self.initialized_:
             self.initialize()
         self.start_generators()
-        if isinstance(self.module_, Network):
+        if draws_by_itself(self.module_):
             self.module_.set_generator(self.generator_)
         self.best_: tuple[float, int, dict] = (math.inf, 0, {})
         self.step_, self.ends_ = 0, False
@@ -344,15 +350,12 @@ class ImageNet(NeuralNetClassifier):
         x = x.to(self.device)
         if self.module_.training and not self.channels_last_:
             x = torch.empty(x.shape, device=x.device).copy_(x)
+        generator = getattr(self, "generator_", None)  # gone when training ends
+        if generator is None:
+            generator = torch.Generator(self.device).manual_seed(self.seed)
         module = self.module_
-        with autocast(x.device, self._precision_now()):
-            if isinstance(module, Network):
-                return module(x)
-            # Gone when training ends. Until then it serves evaluation too: some
-            # networks draw there, against the convention.
-            generator = getattr(self, "generator_", None)
-            with nullcontext() if generator is None else drawing_from(generator):
-                return module(x)
+        with autocast(x.device, self._precision_now()), drawing_for(module, generator):
+            return module(x)
 
     def _precision_now(self) -> torch.dtype:
         return self.precision if self.module_.training else self.inference_precision

@@ -15,7 +15,7 @@ def linear(x: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Te
 def gamma(x: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
     """Power curve between the least and the greatest value of each image."""
     low, width = _range(x)
-    unit = (x - low) / width.where(width > 0, 1.0)
+    unit = (x - low) / width.masked_fill(width <= 0, 1.0)
     return unit.pow(_column(exponent, x)) * width + low
 
 

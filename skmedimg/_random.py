@@ -7,10 +7,12 @@ from contextlib import ExitStack, contextmanager
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-_GLOBAL_GENERATOR = threading.Lock()
+# Re-entrant: what draws may fit another network, which draws as well.
+_GLOBAL_GENERATOR = threading.RLock()
 
 
 def seed_of(random_state: Any) -> int:
@@ -32,12 +34,14 @@ def drawing_from(generator: torch.Generator) -> Iterator[None]:
     with _GLOBAL_GENERATOR, ExitStack() as stack:
         if generator.device.type == "cuda":
             torch.cuda.init()
-            device = generator.device
-            # What draws on the CPU meanwhile is seeded from the same source.
-            seed = torch.randint(2**31, (), generator=generator, device=device)
-            standard = torch.cuda.default_generators[device.index or 0]
+            standard = torch.cuda.default_generators[generator.device.index or 0]
+            # What draws on the CPU meanwhile is seeded from the same source: from its
+            # state, as to read a number that it drew would be to wait for the GPU.
+            state = [generator.initial_seed(), generator.get_offset()]
+            seed = np.random.SeedSequence(state).generate_state(1)
+            generator.set_offset(generator.get_offset() + 4)
             stack.enter_context(_stand_in(standard, generator))
-            generator = torch.Generator().manual_seed(int(seed))
+            generator = torch.Generator().manual_seed(int(seed[0]))
         stack.enter_context(_stand_in(torch.default_generator, generator))
         yield
 

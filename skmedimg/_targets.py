@@ -107,7 +107,11 @@ class LabelEncoding:
         return 1 if n == 2 and not self.multilabel else n
 
     def class_weights(
-        self, target: np.ndarray, weight: np.ndarray, class_weight: ClassWeight
+        self,
+        target: np.ndarray,
+        weight: np.ndarray,
+        class_weight: ClassWeight,
+        train: np.ndarray,
     ) -> np.ndarray:
         """Factor of every target.
 
@@ -119,6 +123,8 @@ class LabelEncoding:
             Sample weights; "balanced" counts by them.
         class_weight : {"balanced"}, mapping, sequence of mappings or None
             As the estimator's parameter.
+        train : ndarray of int
+            Which targets "balanced" counts.
 
         Returns
         -------
@@ -131,8 +137,8 @@ class LabelEncoding:
             If a class is unknown or a weight is negative.
         """
         if not self.multilabel:
-            table = self._table(target, weight, class_weight, self.classes)
-            return table[target]
+            counted = target[train], weight[train]
+            return self._table(*counted, class_weight, self.classes)[target]
         each: Sequence[ClassWeight]
         if class_weight is None or isinstance(class_weight, str):
             each = [class_weight] * target.shape[1]
@@ -145,10 +151,11 @@ class LabelEncoding:
             each = class_weight
         factors = np.zeros(target.shape)
         for label, wanted in enumerate(each):
-            known = ~np.isnan(target[:, label])
-            present = target[known, label].astype(int)
-            table = self._table(present, weight[known], wanted, np.array([0, 1]))
-            factors[known, label] = table[present]
+            known = np.flatnonzero(~np.isnan(target[:, label]))
+            at = np.intersect1d(known, train)
+            present = target[at, label].astype(int)
+            table = self._table(present, weight[at], wanted, np.array([0, 1]))
+            factors[known, label] = table[target[known, label].astype(int)]
         return factors
 
     def _table(

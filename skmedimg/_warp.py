@@ -6,6 +6,8 @@ from itertools import combinations
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from skmedimg._constants import constant
+
 # Numbers drawn for a batch, one row an image.
 Params = dict[str, torch.Tensor]
 
@@ -61,8 +63,8 @@ def warp(x: torch.Tensor, params: Params) -> torch.Tensor:
 
 def _displacement(nodes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Displacement of every pixel, smooth between the nodes, last axis first."""
-    alive = torch.tensor([s > 1 for s in size], device=nodes.device)
-    nodes = nodes.where(alive.view(1, -1, *[1] * len(size)), 0.0)
+    flat = _flat(size, nodes.device)
+    nodes = nodes.masked_fill(flat.view(1, -1, *[1] * len(size)), 0.0)
     # There is no cubic interpolation of volumes.
     mode = "bicubic" if len(size) == 2 else "trilinear"
     dense = interpolate(nodes.flip(1), list(size), mode=mode, align_corners=True)
@@ -73,22 +75,26 @@ def _matrix(size: Sequence[int], params: Params) -> torch.Tensor:
     """Output-to-input matrices of shape (n, d, d + 1) in [-1, 1], last axis first."""
     n, dims = params["flip"].shape
     device = params["angle"].device
-    live = [s > 1 for s in size]
     linear = torch.eye(dims, device=device).repeat(n, 1, 1)
     for k, (a, b) in enumerate(combinations(range(dims), 2)):
-        if live[a] and live[b]:
+        if size[a] > 1 and size[b] > 1:
             linear = linear @ _plane_rotation(params["angle"][:, k], a, b, dims)
-    alive = torch.tensor(live, device=device)
-    factor = params["scale"][:, None].where(alive, 1.0)
-    sign = 1.0 - 2.0 * (params["flip"] & alive)
+    flat = _flat(size, device)
+    factor = params["scale"][:, None].masked_fill(flat, 1.0)
+    sign = 1.0 - 2.0 * (params["flip"] & ~flat)
     # Diagonals on the right act first: flip and scale, then rotate, then shift.
     linear = linear * (sign / factor)[:, None, :]
-    length = torch.tensor(list(size), dtype=torch.float32, device=device)
+    length = constant(tuple(size), torch.float32, device)
     linear = linear * length[None, None, :] / length[None, :, None]
-    offset = params["translation"].where(alive, 0.0)
+    offset = params["translation"].masked_fill(flat, 0.0)
     matrix = torch.cat([linear, offset[:, :, None]], dim=2)
     # grid_sample counts axes from the last, we from the first.
     return torch.cat([matrix[:, :, :dims].flip(1, 2), matrix[:, :, dims:].flip(1)], 2)
+
+
+def _flat(size: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Which axes have a single pixel, and are not to be touched."""
+    return constant(tuple(s == 1 for s in size), torch.bool, device)
 
 
 def _plane_rotation(angle: torch.Tensor, a: int, b: int, dims: int) -> torch.Tensor:

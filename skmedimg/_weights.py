@@ -9,6 +9,7 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
+from skmedimg._random import drawing_from
 from skmedimg.architectures import Pretrained
 from skmedimg.architectures._layers import Network
 
@@ -68,7 +69,7 @@ def head_of(module: nn.Module, probe: torch.Tensor) -> tuple[str, nn.Module]:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d)
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), drawing_from(torch.Generator(probe.device)):
             n_logits = module(probe).numel()
     finally:
         for handle in handles:
@@ -102,9 +103,10 @@ def _fitted_to(module: nn.Module, state: Mapping, name: str) -> tuple[State, lis
     head = {key for key in own if key.startswith(f"{name}.")}
     taken = dict(state)
     first = next((k for k, v in own.items() if v.ndim > 3), "")
-    if first in taken and first not in head:
+    if isinstance(taken.get(first), torch.Tensor) and first not in head:
         taken[first] = _other_channels(taken[first], own[first].shape[1])
-    if all(key in state and state[key].shape == own[key].shape for key in head):
+    shapes = {key: getattr(state.get(key), "shape", None) for key in head}
+    if all(shapes[key] == own[key].shape for key in head):
         return taken, []
     # The head of another task may go by another name: one layer, and no more.
     others = {key for key in state if key not in own}

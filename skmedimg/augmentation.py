@@ -23,6 +23,7 @@ from scipy.special import betaincinv
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
+from skmedimg._constants import constant
 from skmedimg._photometry import bias_field, blur, boxes, cut_out, gamma, linear
 from skmedimg._random import drawing_from
 from skmedimg._warp import Params, mirror, turn, warp
@@ -194,9 +195,9 @@ class Augmentation(BaseEstimator):
         u = torch.rand(n, 2 * dims + planes + 1, generator=generator, device=x.device)
         flip, rest = u[:, :dims], u[:, dims:] * 2 - 1
         angle, translation, scale = rest.split([planes, dims, 1], 1)
-        wanted = [axis in self.flip for axis in _AXES[dims]]
+        wanted = tuple(axis in self.flip for axis in _AXES[dims])
         params = {
-            "flip": (flip < 0.5) & torch.tensor(wanted, device=x.device),
+            "flip": (flip < 0.5) & constant(wanted, torch.bool, x.device),
             "angle": angle * math.radians(self.rotation),
             "translation": translation * 2 * self.translation,
             "scale": (scale[:, 0] * math.log1p(self.scale)).exp(),
@@ -311,17 +312,17 @@ def _mixed(x: torch.Tensor, params: Params) -> torch.Tensor:
 
 def _beta(u: torch.Tensor, alpha: float) -> torch.Tensor:
     """Numbers of Beta(alpha, alpha) from uniform ones, without leaving the device."""
-    table = _beta_quantiles(alpha).to(u.device)
+    table = _beta_quantiles(alpha, u.device)
     at = u * _TABLE
     below = at.floor().long().clamp(max=_TABLE - 1)
     return torch.lerp(table[below], table[below + 1], at - below)
 
 
 @lru_cache
-def _beta_quantiles(alpha: float) -> torch.Tensor:
+def _beta_quantiles(alpha: float, device: torch.device) -> torch.Tensor:
     grid = torch.linspace(0, 1, _TABLE + 1, dtype=torch.float64)
     quantiles = betaincinv(alpha, alpha, grid.numpy())
-    return torch.from_numpy(quantiles).float()
+    return torch.from_numpy(quantiles).float().to(device)
 
 
 #: What ``augmentation=`` knows by name: changes that leave a finding what it is. Left
@@ -428,7 +429,10 @@ def make_augment(
     Raises
     ------
     ValueError
-        If a parameter does not fit, or a callable changes the shape of a batch.
+        If a parameter does not fit, or a callable changes the shape, dtype or device of
+        a batch.
+    TypeError
+        If a callable gives something that is not a tensor.
     """
     if augmentation is None or spec.tabular:
         return None
@@ -440,12 +444,18 @@ def make_augment(
     probe = torch.zeros(2, spec.channels, *spec.size, device=device)
     called = _Called(augmentation)
     changed, _ = called(probe, torch.Generator(device).manual_seed(0))
-    if getattr(changed, "shape", None) != probe.shape:
-        shape = getattr(changed, "shape", None)
-        seen = type(changed).__name__ if shape is None else tuple(shape)
+    if not isinstance(changed, torch.Tensor):
+        raise TypeError(
+            f"augmentation={augmentation!r} made a {type(changed).__name__} of a batch "
+            "tensor: it must give a tensor of the same shape, dtype and device."
+        )
+    given, made = (
+        f"{tuple(t.shape)}, {t.dtype} on {t.device}" for t in (probe, changed)
+    )
+    if made != given:
         raise ValueError(
-            f"augmentation={augmentation!r} made {seen} of a batch of shape "
-            f"{tuple(probe.shape)}: it must give a batch of the same shape."
+            f"augmentation={augmentation!r} made a tensor of shape {made} of a batch "
+            f"of shape {given}: it must give the same shape, dtype and device."
         )
     return called
 

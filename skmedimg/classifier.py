@@ -59,8 +59,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         parameter object such as `skmedimg.architectures.ResNet` (then
         ``architecture__width`` can be searched), callable or module class
         ``(in_channels, n_outputs, spatial_dims)``, or a module, which is copied and
-        never trained in place. "auto" takes a residual network by the size, channels
-        and number of the images.
+        never trained in place. "auto" takes a residual network by the axes and number
+        of the images.
     weights : mapping, path, FrozenEstimator or Pretrained, default=None
         Weights to start from: a state dict, a file of one, or a fitted estimator in
         `sklearn.frozen.FrozenEstimator` (scikit-learn's clone would unfit a bare one).
@@ -95,7 +95,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         Course of the learning rate over `max_epochs`.
     weight_decay : float, default=0.01
         L2 regularisation of weights, decoupled from the gradient in "adamw". Biases and
-        normalisation do not decay.
+        normalisation do not decay. Warns where a class of `torch.optim` knows none.
     l1 : float, default=0.0
         Factor of the sum of absolute weights in the loss.
     loss : {"cross_entropy", "focal"}, default="cross_entropy"
@@ -119,11 +119,12 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         stay those of the first fit. With `early_stopping`, pass the same images:
         added ones change the split, so that it may validate on what was trained on.
     device : str or torch.device, default="auto"
-        "auto" takes the GPU if there is one.
+        "auto" takes an NVIDIA GPU (CUDA) if there is one; name any other.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        Type of the arithmetic. "auto" is bfloat16 on a GPU that has it; on a CPU with
-        matrix units for it (Intel AMX) training is bfloat16 and prediction float32; all
-        else is float32. Weights are float32 throughout.
+        Type of the arithmetic. "auto" is bfloat16 on a GPU that has it, in prediction
+        too; on a CPU with matrix units for it (Intel AMX), networks of this package
+        train on images in bfloat16 and predict in float32; all else is float32. Weights
+        are float32 throughout, and so is the last layer of this package's networks.
     callbacks : list of skorch callbacks or functions, default=None
         Called with the net at every step that they ask for; each fit works on copies.
         scikit-learn's own (ProgressBar, ScoringMonitor; from 1.9 on) go to
@@ -482,10 +483,12 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         kind = "sigmoid" if sigmoid else "softmax"
         return ClassificationLoss(kind, self.loss, self.label_smoothing)
 
-    def _loss_targets(self, data: TrainingSet) -> tuple[np.ndarray, np.ndarray]:
+    def _loss_targets(
+        self, data: TrainingSet, train: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Targets in the dtype of the loss, and the weight of every one of them."""
         factors = self._encoding.class_weights(
-            data.target, data.weight, self.class_weight
+            data.target, data.weight, self.class_weight, train
         )
         weight = (factors.T * data.weight).T
         if not weight.any() or self._leaves_one_class(data.target, weight):
@@ -505,7 +508,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         return len(np.unique(target)) > 1 == len(np.unique(target[weight > 0]))
 
     def _prior_logits(self, data: TrainingSet, train: np.ndarray) -> np.ndarray:
-        weight = self._loss_targets(data)[1]
+        weight = self._loss_targets(data, train)[1]
         return self._encoding.prior_logits(data.target[train], weight[train])
 
     def _warn_of_known_patients(self, X: Any) -> None:

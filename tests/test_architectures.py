@@ -222,6 +222,25 @@ def test_instance_is_copied_never_trained(tiny, data):
         assert not torch.equal(value, clf.module_.state_dict()[name])
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda inputs, outputs: nn.Linear(inputs, outputs, bias=False),
+        lambda inputs, outputs: nn.Sequential(
+            nn.Linear(inputs, 5), nn.ReLU(), nn.Linear(5, outputs)
+        ),
+    ],
+)
+def test_network_with_another_head(tiny, data, head):
+    def network(in_channels, n_outputs, spatial_dims):
+        net = ResNet(width=4, depth=1).build(in_channels, n_outputs, spatial_dims)
+        net.head = head(net.head.in_features, n_outputs)
+        return net
+
+    X, y = data
+    assert tiny(architecture=network).fit(X, y).predict_proba(X).shape == (12, 3)
+
+
 def test_two_logits_do_for_two_classes(tiny, data):
     X, y = data
     with torch.random.fork_rng():
@@ -306,7 +325,18 @@ def test_networks_of_monai_by_name(name, spatial_dims):
         assert net.eval()(torch.zeros(2, 2, *size)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", ["DenseNet7", "UNet", "efficientnet-b99"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DenseNet7",
+        "DenseNet",
+        "UNet",
+        "efficientnet-b99",
+        "ResNet",
+        "SegResNet",
+        "senet",
+    ],
+)
 def test_unknown_networks_of_monai(name):
     pytest.importorskip("monai")
     with pytest.raises(ValueError, match=f"monai:{name}"):

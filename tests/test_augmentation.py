@@ -8,9 +8,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from scipy.stats import kstest
 
+from skmedimg._feed import normalise
 from skmedimg._photometry import bias_field, blur, gamma
 from skmedimg._warp import mirror, turn, warp
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
+from skmedimg.images import ImageSpec
 
 AXES = {2: ("H", "W"), 3: ("D", "H", "W")}
 EVERYTHING = {
@@ -302,6 +304,52 @@ def test_seed_decides():
     assert not torch.equal(first, other)
 
 
+class FromHost(torch.overrides.TorchFunctionMode):
+    """Notes what would have to be copied to a GPU, which keeps the host waiting."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        numbers = not all(isinstance(arg, torch.Tensor) for arg in args)
+        copies = func in (torch.tensor, torch.from_numpy)
+        # A number given to `where` becomes a tensor first.
+        if copies or (func in (torch.where, torch.Tensor.where) and numbers):
+            self.seen.append(func)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("size", [(10, 10), (1, 9), (6, 5, 7)])
+def test_steps_after_the_first_take_nothing_from_the_host(size):
+    dims, generator = len(size), torch.Generator()
+    mixed = EVERYTHING | {"flip": AXES[dims], "mixup": 0.4, "cutmix": 1.0}
+    augment, x = Augmentation(**mixed), batch(4, 1, *size)
+    shapes = {"layout": "grey", "sample_shape": size, "channels": 1, "size": size}
+    spec = ImageSpec(**shapes, mean=(0.5,), std=(0.2,))
+    windows = torch.tensor([[0.1, 0.9]] * 4)
+
+    def step():
+        augment(normalise(x.clone(), spec, windows), generator)
+
+    step()
+    with FromHost() as host:
+        step()
+        assert not host.seen
+        torch.tensor(1.0)
+        assert host.seen  # it would have noticed
+
+
+def test_what_predicting_has_made_serves_training():
+    one_image = {"layout": "grey", "sample_shape": (3, 5), "size": (3, 5)}
+    spec = ImageSpec(**one_image, channels=1, mean=(0.125,), std=(2.0,))
+    x = torch.ones(2, 1, 3, 5)
+    with torch.inference_mode():
+        normalise(x.clone(), spec, None)
+    x.requires_grad_()
+    normalise(x.clone(), spec, None).sum().backward()
+    assert (x.grad == 0.5).all()
+
+
 # -- in an estimator -------------------------------------------------------------------
 
 
@@ -363,6 +411,21 @@ def test_callable_augmentation_is_seeded(tiny, images):
     plain = tiny(augmentation=None).fit(X, y).predict_proba(X)
     assert not np.array_equal(first, plain)
     assert {shape[1:] for shape in jitter.shapes} == {(1, 10, 10, torch.float32)}
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "match"),
+    [
+        (lambda x: x.numpy()[..., ::-1].copy(), TypeError, "made a ndarray of a batch"),
+        (lambda x: None, TypeError, "made a NoneType"),
+        (lambda x: x.double(), ValueError, r"\(2, 1, 10, 10\), torch.float64 on cpu"),
+        (lambda x: x.to("meta"), ValueError, "float32 on meta"),
+        (lambda x: x[..., 1:], ValueError, r"shape \(2, 1, 10, 9\), torch.float32"),
+    ],
+)
+def test_callable_that_gives_something_else(tiny, images, function, error, match):
+    with pytest.raises(error, match=match):
+        tiny(augmentation=function).fit(*images)
 
 
 def test_rows_without_a_shape_are_never_augmented(tiny, images):

@@ -1,6 +1,7 @@
 """Going on from weights: partial_fit, warm_start, weights=; and the embedding."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -195,6 +196,29 @@ def test_warm_start_goes_on(tiny, images):
     assert not torch.equal(callback.seen[2], fitted)
 
 
+class Batches(Callback):
+    """Notes the batches of all fits; copies share the list."""
+
+    def __init__(self):
+        self.seen = Shared()
+
+    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
+        self.seen.append(batch[0].numpy().tobytes())
+
+
+def test_warm_start_draws_anew_in_each_call(tiny, images):
+    def batches():
+        noted = Batches()
+        clf = tiny(warm_start=True, batch_size=20, callbacks=[noted])
+        for _ in range(4):
+            clf.fit(*images)
+        return noted.seen
+
+    seen = batches()
+    assert len(set(seen)) == len(seen) == 8
+    assert batches() == seen
+
+
 # -- weights ---------------------------------------------------------------------------
 
 
@@ -340,6 +364,9 @@ def test_pretrained_weights_that_do_not_fit(tiny, images, colour_source):
     deep = tiny(architecture=ResNet(width=4, depth=2)).fit(X, y).module_.state_dict()
     with pytest.raises(ValueError, match=r"Unexpected key(?s:.*)stages.1.conv1.weight"):
         tiny(weights=Pretrained(deep)).fit(X, y)
+    name = "stem.0.weight"
+    with pytest.raises(ValueError, match=rf"do not fit(?s:.*){name}(?s:.*)<class 'int"):
+        tiny(weights=Pretrained(deep | {name: 3})).fit(X, y)
     for bad in ({"freeze": "all"}, {"lr_scale": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             tiny(weights=Pretrained(state, **bad)).fit(X, y)
@@ -379,6 +406,22 @@ def test_features_are_thawed_by_a_warm_start(tiny, images, colour_source):
     )
     with pytest.raises(ValueError, match="lr_scale"):
         clf.set_params(weights__lr_scale=-1.0).fit(X, y)
+
+
+def test_rates_of_pretrained_features_outlive_a_gpu(tiny, images):
+    """A model that was trained on a GPU is loaded where there may be none."""
+    state = tiny().fit(*images).module_.state_dict()
+    clf = tiny(weights=Pretrained(state, lr_scale=0.1)).fit(*images)
+
+    def groups(clf):
+        groups = clf.net_.optimizer_.param_groups
+        return [(len(group["params"]), group["lr_scale"]) for group in groups]
+
+    expected = groups(clf)
+    assert {scale for _, scale in expected} == {0.1, 1.0}
+    clf.net_.device = "cuda"
+    content = pickle.dumps(clf)
+    assert groups(pickle.loads(content)) == expected
 
 
 class LastIsConvolution(nn.Module):

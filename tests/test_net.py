@@ -1,6 +1,7 @@
 """The loss, and training that goes wrong: divergence, Ctrl-C, too little memory."""
 
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from skmedimg import CNNImageClassifier
-from skmedimg._feed import to_tensor
+from skmedimg._feed import Feed, make_training_set, to_tensor
 from skmedimg._loss import ClassificationLoss
-from skmedimg._modules import trains_channels_last
+from skmedimg._modules import hand_over_moments, trains_channels_last
 from skmedimg._random import drawing_from
 from skmedimg.architectures import ResNet, SimpleCNN
 from skmedimg.architectures.resnet import ResNetModule
 from skmedimg.exceptions import NonFiniteLossError
-from skmedimg.images import resize
+from skmedimg.images import ImageArray, ImageSpec, resize
 
 N = 16
 X = np.random.default_rng(0).normal(size=(N, 6, 7)).astype(np.float32)
@@ -36,6 +37,12 @@ def test_one_logit_or_two_have_the_same_loss(loss, smoothing):
     if loss == "focal":
         expected *= (1 - two.softmax(1)[torch.arange(8), target]) ** 2
     torch.testing.assert_close(softmax, expected)
+
+
+def test_optimizer_without_weight_decay(tiny):
+    with pytest.warns(UserWarning, match=r"Rprop knows no.*=0.01 has no.*_decay=0\."):
+        tiny(optimizer=torch.optim.Rprop).fit(X, Y)
+    tiny(optimizer=torch.optim.Rprop, weight_decay=0).fit(X, Y)
 
 
 # -- divergence, Ctrl-C ----------------------------------------------------------------
@@ -376,3 +383,142 @@ def test_network_is_used_as_it_stands(tiny, n):
     with drawing_from(torch.Generator().manual_seed(0)):
         first, second = (clf.decision_function(many) for _ in range(2))
     assert not np.array_equal(first, second)
+
+
+def _weight_norm(net):
+    nn.utils.parametrizations.weight_norm(net.stem[0])
+
+
+def _other_epsilon(net):
+    net.stem[1].eps = 0.01
+
+
+def _plain_norm(net):
+    net.stem[1] = nn.BatchNorm2d(4, affine=False)
+
+
+def _norm_of_the_batch(net):
+    net.stem[1] = nn.BatchNorm2d(4, track_running_stats=False)
+
+
+class NormFirst(nn.Module):
+    """Registers the norm after the convolution that it runs before."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.conv(self.norm(x))
+
+
+def _norm_first(net):
+    net.stages[0] = NormFirst()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_weight_norm, _other_epsilon, _plain_norm, _norm_of_the_batch, _norm_first],
+)
+def test_changed_network_predicts_the_same(change, tiny, images):
+    images, y = images
+
+    def net(*shape):
+        module = ResNet(width=4, depth=1).build(*shape)
+        change(module)
+        return module
+
+    clf = tiny(architecture=net, precision="float32").fit(images, y)
+    x = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
+    with torch.no_grad():
+        expected = clf.module_(x)[:, 0]
+    np.testing.assert_allclose(clf.decision_function(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [ResNet(width=4, depth=1), SimpleCNN(4)])
+def test_narrow_arithmetic_tells_images_apart(tiny, images, architecture):
+    clf = tiny(architecture=architecture, precision="bfloat16").fit(*images)
+    many = np.random.default_rng(0).integers(0, 255, (200, 10, 10), dtype=np.uint8)
+    assert len(np.unique(clf.decision_function(many))) > 190
+
+
+# -- modes of torch, devices -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("params", [{}, {"augmentation": torch.clone}])
+def test_fit_within_modes_without_gradients(mode, params, tiny, images):
+    clf, other = tiny(**params), tiny(**params)
+    with mode():
+        clf.fit(*images).partial_fit(*images)
+    other.fit(*images).partial_fit(*images)
+    proba = clf.partial_fit(*images).predict_proba(images[0])
+    same = other.partial_fit(*images).predict_proba(images[0])
+    np.testing.assert_array_equal(proba, same)
+
+
+def test_moments_go_to_the_device_of_the_parameters():
+    old = nn.Parameter(torch.ones(3))
+    before = torch.optim.Adam([old])
+    old.sum().backward()
+    before.step()
+    new = nn.Parameter(torch.ones(3, device="meta"))
+    after = torch.optim.Adam([new], capturable=True)
+    hand_over_moments(before, after, {old: new})
+    assert {value.device.type for value in after.state[new].values()} == {"meta"}
+    assert {value.device.type for value in before.state[old].values()} == {"cpu"}
+
+
+def test_retry_with_smaller_batches_keeps_no_images(tiny, monkeypatch):
+    alive, seen = weakref.WeakSet(), []
+
+    class Counted(Feed):
+        def __init__(self, *args, **kwargs):
+            seen.append(len(alive))
+            alive.add(self)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("skmedimg._estimator.Feed", Counted)
+    clf = tiny(architecture=Hungry(5), batch_size=16, early_stopping=True)
+    with pytest.warns(UserWarning, match="Out of memory"):
+        clf.fit(X, Y)
+    assert seen == [0, 1] * 3
+
+
+@pytest.fixture
+def gpu_memory(monkeypatch):
+    """A GPU with 1,000 bytes free, and 500 that torch keeps and does not use."""
+    for name, value in {
+        "mem_get_info": (1000, 9999),
+        "memory_reserved": 700,
+        "memory_allocated": 200,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, value=value: value)
+
+
+@pytest.mark.parametrize(("n", "fits"), [(17, True), (18, False)])
+def test_images_stay_on_a_device_with_room_for_them(n, fits, gpu_memory):
+    feed = _feed(np.arange(n * 42, dtype=np.uint8).reshape(n, 6, 7))
+    resident = feed._upload()
+    assert (resident is not None) == fits
+    if fits:
+        np.testing.assert_array_equal(resident[:, 0], feed.images.take(feed.rows)[:, 0])
+
+
+def test_images_are_uploaded_in_small_parts(monkeypatch, gpu_memory):
+    feed, read = _feed(np.zeros((9, 6, 7), np.uint8)), []
+    take = feed.images.take
+    monkeypatch.setattr(feed.images, "take", lambda i: read.append(len(i)) or take(i))
+    monkeypatch.setattr(feed.images, "chunk_length", lambda: 2)
+    feed._upload()
+    assert read == [1, 2, 2, 2, 2, 1]  # the first tells the dtype
+
+
+def _feed(raw):
+    raw.flat[:: raw[0].size] = np.arange(len(raw))  # no two are equal
+    images = ImageArray(raw, ImageSpec.from_array(raw), None)
+    n = len(raw)
+    data = make_training_set(images, np.zeros(n, int), np.ones(n))
+    every = {"target": np.zeros(n), "weight": np.ones(n), "index": np.arange(n)}
+    spec = data.fit_spec(every["index"])
+    return Feed(data, spec=spec, batch_size=4, device=torch.device("cpu"), **every)

@@ -16,7 +16,9 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skmedimg import CNNImageClassifier
-from skmedimg.architectures import ResNet
+from skmedimg._feed import to_tensor
+from skmedimg._random import drawing_from
+from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.augmentation import Augmentation
 from skmedimg.io import ImageSequence
 
@@ -40,6 +42,13 @@ class Foreign(nn.Module):
         return self.head(self.body(x).flatten(1))
 
 
+def _with_dropout_of_torch(in_channels, n_outputs, spatial_dims):
+    """One of our networks, with a part that draws from torch's global generator."""
+    net = ResNet(4, depth=1, dropout=0.3).build(in_channels, n_outputs, spatial_dims)
+    net.head = nn.Sequential(nn.Dropout(0.5), net.head)
+    return net
+
+
 def _noisy(x):
     return x + 0.1 * torch.randn_like(x)
 
@@ -53,6 +62,7 @@ SETTINGS = {
     "flips": {"augmentation": Augmentation(flip=("H", "W"), rotation=20, gain=0.2)},
     "own augmentation": {"augmentation": _noisy},
     "foreign": {"architecture": Foreign},
+    "foreign head": {"architecture": _with_dropout_of_torch},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
     "resized": {"image_size": (8, 8)},
 }
@@ -165,6 +175,77 @@ def test_seeds(name, data):
     models = [fit(seed) for seed in (0, 1, None, None)]
     models.append(one.fit(X, y))  # its RandomState has moved on
     assert len({model.predict_proba(X).tobytes() for model in models}) == 5
+
+
+def test_network_that_is_trained_while_it_is_built(data):
+    X, y, _ = data
+
+    def trained(*shape):
+        return _fit({"architecture": Foreign}, X, y).module_
+
+    one, other = (_fit({"architecture": trained}, X, y) for _ in range(2))
+    _assert_same(one, other, X)
+
+
+class Sampling(Foreign):
+    """Draws in evaluation as well, as a Bayesian network does."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, training=True))
+
+
+def test_predictions_of_a_network_that_draws(data):
+    # No global generator may move; the fixture compares the states before and after.
+    X, y, _ = data
+    model = _fit({"architecture": Sampling}, X, y)
+    for method in (model.predict_proba, model.embed):
+        assert np.array_equal(method(X), method(X))
+    prepared = to_tensor(X[:, None], model.image_spec_, torch.device("cpu"))
+    one, other = (model.net_.predict_proba(prepared) for _ in range(2))
+    assert np.array_equal(one, other)
+    weights = Pretrained(model.module_.state_dict())
+    _fit({"architecture": Sampling, "weights": weights}, X, y)
+
+
+class GeneratorOfAGpu:
+    """As much of one as there is without a GPU; 16 bytes of state, on the host."""
+
+    device = torch.device("cuda", 0)
+
+    def __init__(self, seed=0):
+        self.state = (seed, 0)
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        self.state = state
+
+    def initial_seed(self):
+        return self.state[0]
+
+    def get_offset(self):
+        return self.state[1]
+
+    def set_offset(self, offset):
+        self.state = (self.state[0], offset)
+
+
+def test_draws_on_the_cpu_of_a_network_on_a_gpu(monkeypatch):
+    standard = GeneratorOfAGpu(seed=7)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "default_generators", (standard,))
+
+    def draws(seed):
+        generator, drawn = GeneratorOfAGpu(seed), []
+        for _ in range(3):
+            with drawing_from(generator):
+                drawn.append(torch.rand(()).item())
+        return drawn
+
+    assert draws(0) == draws(0)
+    assert len({*draws(0), *draws(1)}) == 6
+    assert standard.state == (7, 0)
 
 
 def test_processes(data):

@@ -1,10 +1,13 @@
 """Labels of any kind, missing ones included, and what the predictions look like."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.exceptions import DataConversionWarning
+from skorch.callbacks import Callback
 from torch import nn
 
 CLASS = np.arange(24) % 3
@@ -245,6 +248,34 @@ def test_equal_class_weights(tiny, X, y, given, same):
     np.testing.assert_allclose(
         first.predict_proba(X), second.predict_proba(X), atol=1e-5
     )
+
+
+class Feeds(Callback):
+    """Notes the feeds of the last fit; copies share the list."""
+
+    seen: ClassVar[list] = []
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        self.seen[:] = X, y
+
+
+@pytest.mark.parametrize("y", [RARE, RARE_INDICATOR])
+def test_labels_held_out_do_not_balance_classes(tiny, X, y):
+    stops = {"early_stopping": True, "validation_fraction": 0.4, "random_state": 1}
+    tiny(class_weight="balanced", callbacks=[Feeds()], **stops).fit(X, y)
+    train, valid = (
+        (feed.target.reshape(len(feed), -1), feed.weight.reshape(len(feed), -1))
+        for feed in Feeds.seen
+    )
+    for label in range(train[0].shape[1]):
+        (one, weight), (held_out, held_out_weight) = (
+            (target[:, label], weight[:, label]) for target, weight in (train, valid)
+        )
+        present, absent = weight[one == 1], weight[one == 0]
+        assert present.sum().item() == pytest.approx(absent.sum().item())
+        # A class weighs in validation what it weighs in training.
+        ratio = held_out_weight[held_out == 1][0] / held_out_weight[held_out == 0][0]
+        assert ratio.item() == pytest.approx((present[0] / absent[0]).item())
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,17 @@ class Network(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.forward_head(self.forward_features(x))
 
+    def to_logits(self, features: torch.Tensor) -> torch.Tensor:
+        """Run the last layer, in single precision whatever the rest computes in.
+
+        bfloat16 has 8 bits: logits of different images would be the same number.
+        """
+        kind = features.device.type
+        if not torch.is_autocast_enabled(kind):  # nor is it in a graph that is exported
+            return self.head(features)
+        with torch.autocast(kind, enabled=False):
+            return self.head(features.float())
+
     def set_generator(self, generator: torch.Generator | None) -> None:
         """Make every dropout layer draw from `generator` (None: torch's global one)."""
         for module in self.modules():

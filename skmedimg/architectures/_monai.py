@@ -1,14 +1,16 @@
 """Networks of MONAI by name, for ``architecture="monai:DenseNet121"``."""
 
+import re
 from typing import Any
 
 from torch import nn
 
-# How the families call the channels of the images and the logits.
+# How the families call the channels of the images and the logits. Names without a
+# number are those of modules and of classes that take other arguments.
 _FAMILIES = {
-    "densenet": ("in_channels", "out_channels"),
-    "resnet": ("n_input_channels", "num_classes"),
-    "se": ("in_channels", "num_classes"),
+    r"densenet\d": ("in_channels", "out_channels"),
+    r"resnet\d": ("n_input_channels", "num_classes"),
+    r"se(net|resnet|resnext)\d": ("in_channels", "num_classes"),
     "efficientnet": ("in_channels", "num_classes"),
 }
 
@@ -34,7 +36,7 @@ class MonaiNetwork:
     ) -> nn.Module:
         """Make the network; parameters as in `ResNet.build`."""
         nets = _import_nets()
-        family = next((f for f in _FAMILIES if self.name.lower().startswith(f)), "")
+        family = next((f for f in _FAMILIES if re.match(f, self.name.lower())), "")
         options: dict[str, Any] = {"spatial_dims": spatial_dims, "pretrained": False}
         if family:
             inputs, outputs = _FAMILIES[family]

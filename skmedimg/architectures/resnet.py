@@ -199,7 +199,7 @@ class ResNetModule(Network):
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Logits of feature maps, or what the last layer is given."""
         pooled = self.pool(x)
-        return pooled if pre_logits else self.head(self.dropout(pooled))
+        return pooled if pre_logits else self.to_logits(self.dropout(pooled))
 
 
 class _Block(nn.Module):

@@ -160,4 +160,4 @@ class SimpleModule(Network):
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Logits of feature maps, or what the last layer is given."""
         hidden = self.dense(self.dropout(x.flatten(1)))
-        return hidden if pre_logits else self.head(hidden)
+        return hidden if pre_logits else self.to_logits(hidden)

@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from skmedimg._random import drawing_from, seed_of
-from skmedimg.architectures._layers import Dropout, Network
+from skmedimg._modules import drawing_for, draws_by_itself
+from skmedimg._random import seed_of
+from skmedimg.architectures._layers import Dropout
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
 from skmedimg.classifier import CNNImageClassifier
 
@@ -235,12 +236,10 @@ def predict_dropout(
     generator = _generator(estimator, random_state)
 
     def dropped_logits(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if isinstance(module, Network):
-            return module(x)
-        with drawing_from(generator):
+        with drawing_for(module, generator):
             return module(x)
 
-    if isinstance(module, Network):
+    if draws_by_itself(module):
         module.set_generator(generator)
     return _draw(estimator, X, dropped_logits, n_samples)
 
