@@ -130,7 +130,6 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             If an argument does not fit; says which, what was seen and what to do. The
             estimator is then as it was before.
         """
-        check_folder(self.checkpoint, self.random_state)
         keep, context = self.checkpoint, begin_context(self)
         for _ in self._epochs(
             X, y, sample_weight, groups, folder=keep, context=context
@@ -156,6 +155,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         scikit-learn's callbacks hear of those in `context`. An iterator that is not run
         to its end leaves the estimator as it was.
         """
+        check_folder(folder, self.random_state)
         with self._all_or_nothing():
             goes_on = self.warm_start and hasattr(self, "net_")
             data = self._prepare(X, y, sample_weight, groups, reset=not goes_on)

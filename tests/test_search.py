@@ -210,6 +210,7 @@ def test_every_kind_of_distribution(table):
         "gamma": optuna.distributions.FloatDistribution(1e-3, 1, log=True),
         "degree": randint(2, 5),
         "coef0": norm(0, 1),
+        "cache_size": loguniform(0.1, 10, loc=200),
         "tol": uniform(1e-4, 1e-3),
         "kernel": ["rbf", "poly"],
         "class_weight": [None, {0: 1, 1: 2}],
@@ -221,6 +222,8 @@ def test_every_kind_of_distribution(table):
     rows = search.fit(*table).cv_results_["params"]
     assert all(1e-2 <= row["C"] <= 1e2 and 1e-3 <= row["gamma"] <= 1 for row in rows)
     assert {row["degree"] for row in rows} <= {2, 3, 4}
+    moved = np.array([row["cache_size"] for row in rows]) - 200
+    assert np.median(moved) < 3  # the logarithm is of these: half of them below 1
     assert min(row["coef0"] for row in rows) < 0 < max(row["coef0"] for row in rows)
     assert all(1e-4 <= row["tol"] <= 1.1e-3 for row in rows)
     assert {"rbf", "poly"} == {row["kernel"] for row in rows}

@@ -5,6 +5,7 @@ import optuna
 import pytest
 from search_toys import Curve
 from sklearn.datasets import make_classification
+from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
@@ -56,6 +57,44 @@ def test_where_the_last_epoch_has_no_score_the_best_counts(table):
     assert results["state"][0] == "complete"
     assert results["n_epochs"][0] < 4
     assert np.isfinite(results["mean_test_score"][0])
+
+
+def test_a_scoring_that_never_works_ends_soon(table):
+    """Not after a night: f1 does not know which label is positive."""
+    X, y = table
+    y = np.array(["benign", "malignant"])[y]
+    search = OptunaSearchCV(
+        Curve(max_epochs=50), {"gain": [0.1, 0.2]}, n_trials=30, cv=2, scoring="f1"
+    )
+    with (
+        pytest.warns(UserWarning, match="Scoring failed"),
+        pytest.raises(ValueError, match=r"3 of 3 failed, the last with: .*scoring"),
+    ):
+        search.fit(X, y)
+
+
+class NeedsAFile(LogisticRegression):
+    def __init__(self, path=None, C=1.0):
+        super().__init__(C=C)
+        self.path = path
+
+    def fit(self, X, y):
+        self.path.read_text()
+        return super().fit(X, y)
+
+
+def test_a_cause_that_was_removed(table, tmp_path):
+    """Failures of an earlier call are told as such, and the search goes on."""
+    clf = NeedsAFile(tmp_path / "there")
+    given = {"storage": tmp_path / "study.log", "study_name": "s", "cv": 2}
+    search = OptunaSearchCV(clf, {"C": [0.1, 1.0]}, n_trials=4, **given)
+    search.set_params(random_state=0, refit=False)
+    with pytest.raises(ValueError, match=r"3 of 3 failed.*there.*earlier calls count"):
+        search.fit(*table)
+    clf.path.write_text("at last")
+    with pytest.warns(FitFailedWarning, match="3 of 4"):
+        results = search.fit(*table).cv_results_
+    assert results["state"].tolist() == ["fail"] * 3 + ["complete"]
 
 
 def test_a_scorer_of_several_that_fails_once(table):

@@ -2,33 +2,46 @@
 
 import multiprocessing
 import os
+import pickle
+import random
+import shutil
 import signal
 import sys
 import time
 import warnings
+from collections import Counter
+from contextlib import nullcontext
 from threading import Event
 
 import numpy as np
 import optuna
 import pytest
+import torch
 from postgres_server import find_initdb, make_database, postgres_server
 from scipy.stats import gamma
 from search_toys import Curve, assert_same_results
+from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.exceptions import FitFailedWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
+from skorch.callbacks import Callback
 
-from skmedimg.architectures import ResNet
-from skmedimg.model_selection import OptunaSearchCV, _study
-from skmedimg.model_selection._study import (
-    RESULT,
+from skmedimg._net import ImageNet
+from skmedimg.architectures import Pretrained, ResNet
+from skmedimg.model_selection import OptunaSearchCV, _liveness
+from skmedimg.model_selection._liveness import (
     at_work,
-    disconnect,
     is_alive,
-    is_lost,
-    open_storage,
     signs_of_life,
     this_process,
+)
+from skmedimg.model_selection._study import (
+    RESULT,
+    disconnect,
+    is_lost,
+    open_storage,
 )
 
 linux_only = pytest.mark.skipif(
@@ -134,6 +147,101 @@ def test_an_enqueued_trial_that_was_interrupted_runs_again(table, storage):
     assert 0.0875 in search.cv_results_["param_gain"]
 
 
+def test_a_draw_that_cannot_be_made_is_a_failed_trial(table, storage):
+    """Whether a function raises or the user enqueues what the space does not know."""
+
+    def space(trial):
+        number = trial.suggest_int("number", 0, 3)
+        if number == 0:
+            raise ValueError("0 makes no sense")
+        return {"gain": 0.1 * number}
+
+    given = {"storage": storage, "study_name": "s", "param_distributions": space}
+    search = make_search().set_params(**given)
+    with pytest.warns(FitFailedWarning, match="0 makes no sense"):
+        results = search.fit(*table).cv_results_
+    failed = results["state"] == "fail"
+    assert 0 < failed.sum() < N_TRIALS
+    assert [row == {"number": 0} for row in results["params"]] == failed.tolist()
+    assert search.best_params_ == {"gain": pytest.approx(0.3)}
+
+
+def test_an_enqueued_trial_that_the_space_does_not_know(table, storage):
+    given = {"storage": storage, "study_name": "s"}
+    search = make_search(n_trials=1, **given).set_params(
+        param_distributions={"gain": [0.1, 0.2]}
+    )
+    search.fit(*table).study_.enqueue_trial({"gain": 0.7})
+    with pytest.warns(FitFailedWarning, match="not in"):
+        search.set_params(n_trials=3).fit(*table)
+    assert search.cv_results_["state"].tolist()[1] == "fail"
+    assert len(search.study_.trials) == 3
+
+
+def test_a_fitted_search_needs_no_database(table, tmp_path):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    search = OptunaSearchCV(
+        LogisticRegression(),
+        {"C": [0.1, 1.0]},
+        n_trials=2,
+        storage=f"sqlite:///{folder}/study.db",
+    ).fit(*table)
+    kept = pickle.dumps(search)
+    expected = search.predict(table[0])
+    shutil.rmtree(folder)
+    again = pickle.loads(kept)
+    np.testing.assert_array_equal(again.predict(table[0]), expected)
+    assert len(again.study_.trials) == 2
+    assert not folder.exists()
+
+
+class Interrupting(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_refit_goes_on_from_its_checkpoint(
+    images, tiny, tmp_path, monkeypatch
+):
+    (tmp_path / "first").touch()
+
+    def stop(name, estimator, first=tmp_path / "first"):
+        if name.endswith("refit") and first.exists():
+            first.unlink()
+            return Interrupting()
+        return Callback()
+
+    run_epoch, n_run = ImageNet._run_epoch, Counter()
+
+    def counted(net, *given):
+        n_run[net.seed] += 1
+        return run_epoch(net, *given)
+
+    monkeypatch.setattr(ImageNet, "_run_epoch", counted)
+    clf = tiny(max_epochs=3, checkpoint=tmp_path, callbacks=[stop], random_state=0)
+    given = {"n_trials": 1, "cv": 2, "scoring": "neg_log_loss", "random_state": 0}
+    search = OptunaSearchCV(clf, {"lr": [1e-3]}, storage=tmp_path / "log", **given)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(*images)
+    n_run.clear()
+    search.fit(*images)
+    assert 0 < n_run.total() < 3
+    whole = clone(search).set_params(storage=None, estimator__checkpoint=None)
+    whole.set_params(estimator__callbacks=None).fit(*images)
+    X, _ = images
+    np.testing.assert_array_equal(search.predict_proba(X), whole.predict_proba(X))
+
+
+def test_a_refit_that_could_not_be_kept_is_refused_at_once(images, tiny, tmp_path):
+    clf = tiny(checkpoint=tmp_path, random_state=None)
+    search = OptunaSearchCV(clf, {"lr": [1e-3]}, n_trials=1, storage=tmp_path / "log")
+    with pytest.raises(ValueError, match="checkpoint needs an integer random_state"):
+        search.fit(*images)
+    assert not (tmp_path / "log").exists()
+
+
 class InterruptedBefore(optuna.samplers.RandomSampler):
     """Stands for the user, who gives up while the second trial begins."""
 
@@ -160,7 +268,7 @@ def test_a_trial_that_could_not_begin_is_lost(table, storage, sampler, error):
 
 
 def test_signs_of_life_go_on_while_a_database_restarts(monkeypatch, tmp_path):
-    monkeypatch.setattr(_study, "_BEAT", 0.01)
+    monkeypatch.setattr(_liveness, "_BEAT", 0.01)
     study = optuna.create_study(storage=open_storage(tmp_path / "study.log"))
     trial, beats, heard = study.ask(), [], Event()
 
@@ -462,6 +570,30 @@ def test_a_study_of_another_search(table, tmp_path):
     make_search(**given | {"study_name": None}).fit(X + 1, y)
 
 
+def test_the_same_images_in_another_place(images, tiny, tmp_path):
+    """A memory map on the second day goes on with the study of the first."""
+    X, y = images
+    np.save(tmp_path / "X.npy", X)
+    given = {"storage": tmp_path / "study.log", "study_name": "s", "refit": False}
+    search = OptunaSearchCV(tiny(), {"lr": [1e-3]}, n_trials=1, cv=2, **given)
+    begun = search.fit(X, y).study_.trials[0].datetime_start
+    for same in (
+        np.load(tmp_path / "X.npy", mmap_mode="r"),
+        np.asfortranarray(X),
+    ):
+        again = clone(search).fit(same, y)
+        assert again.study_.trials[0].datetime_start == begun
+
+
+def test_a_storage_that_can_be_read_alone(table, tmp_path):
+    url = f"sqlite:///file:{tmp_path}/study.db?mode=ro&uri=true"
+    state = random.getstate()
+    make_search(n_trials=1, storage=f"sqlite:///{tmp_path}/study.db").fit(*table)
+    with pytest.raises(ConnectionError, match=r"read or written.*readonly"):
+        make_search(storage=url).fit(*table)
+    random.setstate(state)  # Optuna waits for a random time, and tries once more
+
+
 def scorer_of(value):
     def scorer(estimator, X, y):
         return value
@@ -476,6 +608,39 @@ def space_below(high):
         return {"gain": trial.suggest_float("gain", 0, high)}
 
     return space
+
+
+def test_other_starting_weights_or_functions_in_a_list(images, tiny, tmp_path):
+    X, y = images
+    storage, before = tmp_path / "study.log", tiny(random_state=1).fit(X, y)
+    after = clone(before).fit(X, 1 - y)
+    file = tmp_path / "weights.pt"
+
+    def search(clf, **space):
+        OptunaSearchCV(
+            clf,
+            {"lr": [1e-3], **space},
+            n_trials=1,
+            cv=2,
+            storage=storage,
+            study_name="s" + "".join(space),
+            refit=False,
+        ).fit(X, y)
+
+    search(tiny(weights=FrozenEstimator(before)))
+    with pytest.raises(ValueError, match="of another data"):
+        search(tiny(weights=FrozenEstimator(after)))
+    for i, trained in enumerate((before, after)):
+        torch.save(trained.module_.state_dict(), file)
+        with pytest.raises(ValueError, match="of another data") if i else nullcontext():
+            search(tiny(), weights=[None, Pretrained(str(file))])
+    for gain in (0.5, 0.25):
+
+        def dimmed(x, gain=gain):
+            return x * gain
+
+        with pytest.raises(ValueError, match="code") if gain < 0.5 else nullcontext():
+            search(tiny(), augmentation=[None, dimmed])
 
 
 @pytest.mark.parametrize(

@@ -276,9 +276,9 @@ class OptunaSearchCV(BaseSearchCV):
             If the space does not fit the estimator, if the study is of another search,
             or if no trial was completed; the study stays as it is.
         ConnectionError
-            If the storage cannot be reached.
+            If the storage cannot be reached, or not be written.
         """
-        from skmedimg.model_selection._study import quiet_optuna
+        from skmedimg.model_selection._study import quiet_optuna, told_of_storage
 
         if getattr(self, "_skl_callbacks", None):
             raise NotImplementedError(
@@ -293,7 +293,11 @@ class OptunaSearchCV(BaseSearchCV):
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         splits = self._split(X, y, params.get("groups"), routed.splitter.split)
-        with quiet_optuna(), self._plan(X, y, splits, scorer, routed) as plan:
+        with (
+            quiet_optuna(),
+            told_of_storage(),
+            self._plan(X, y, splits, scorer, routed) as plan,
+        ):
             self._run(plan)
             trials = self._read(plan)
         self.n_splits_ = len(splits)
@@ -352,6 +356,11 @@ class OptunaSearchCV(BaseSearchCV):
         from skmedimg.model_selection._trial_runner import Plan
 
         check_sampling(self.sampler, self.pruner)
+        _, last = last_step(self.estimator)
+        if self.refit and getattr(last, "checkpoint", None):
+            from skmedimg._checkpoint import check_folder
+
+            check_folder(last.checkpoint, last.random_state)
         space = make_space(self.param_distributions, self.estimator, X)
         besides = [
             routed.estimator.fit,

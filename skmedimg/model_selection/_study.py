@@ -1,16 +1,14 @@
 """The study of a search: where it is kept, whose trials are lost, what it found."""
 
 import os
-import socket
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import optuna
@@ -20,22 +18,28 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import rankdata
 from sklearn.exceptions import FitFailedWarning
 
+from skmedimg.model_selection._liveness import OWNER, is_alive, this_process
+
 # Names of what a study of ours keeps beside Optuna's own.
 _MARK = "skmedimg"
-_OWNER = "owner"
-_ALIVE = "alive_at"
 RESULT = "result"
 HORIZON = "horizon"
 # Names of the parts of what makes two searches the same that cannot be read.
 DATA = "data"
 CODE = "code"
-
-# Searches that this process is at work on.
-_at_work: set[str] = set()
+_DIFFERS = {
+    DATA: (
+        "images, labels, patients, weights or folds are not the same (a cv that "
+        "shuffles needs an int as its random_state; in a nested cross-validation leave "
+        "study_name out)"
+    ),
+    CODE: (
+        "functions or classes of your own, in the space, the estimator or the scoring, "
+        "or what they name, have changed, or Python's version"
+    ),
+}
 
 _HOPELESS = 3  # so many first trials that all fail end a search
-_BEAT = 60.0  # seconds between signs of life
-_SILENCE = 600.0  # seconds after which a process on another machine counts as dead
 
 
 class _Quiet:
@@ -61,6 +65,18 @@ def quiet_optuna() -> Iterator[None]:
             _Quiet.n_inside -= 1
             if _Quiet.n_inside == 0:
                 optuna.logging.set_verbosity(_Quiet.before)
+
+
+@contextmanager
+def told_of_storage() -> Iterator[None]:
+    """Say of a storage that fails what it is, and what to do."""
+    try:
+        yield
+    except optuna.exceptions.StorageInternalError as error:
+        raise ConnectionError(
+            f"the storage cannot be read or written ({error.__cause__ or error}): see "
+            "that it is there, and who may write there. The same call goes on."
+        ) from error
 
 
 # -- where it is kept ------------------------------------------------------------------
@@ -198,18 +214,27 @@ def open_study(
     ------
     ValueError
         If there is a study of this name of another search.
-    ConnectionError
-        If it can be read alone.
     """
-    try:
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
-        )
-    except optuna.exceptions.StorageInternalError as error:
-        raise ConnectionError(
-            f"the storage cannot be written ({error.__cause__}): see who may write "
-            "there, or pass another."
-        ) from error
+    study = _find_or_make(storage, name)
+    _check_same(study, about)
+    if _MARK not in study.user_attrs:
+        study.set_user_attr(_MARK, about)
+    return study
+
+
+def _find_or_make(storage: BaseStorage, name: str) -> optuna.study.Study:
+    # Not by `load_if_exists` alone: where a process was killed while it made the
+    # tables, a database may take two studies of one name.
+    if name in optuna.get_all_study_names(storage):
+        return optuna.load_study(storage=storage, study_name=name)
+    return optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True
+    )
+
+
+def _check_same(study: optuna.study.Study, about: dict[str, Any]) -> None:
+    """Refuse a study of something else."""
+    name = study.study_name
     elsewhere = f"Pass another study_name than {name!r}; the study is as it was."
     if study.directions != [optuna.study.StudyDirection.MAXIMIZE]:
         raise ValueError(
@@ -222,24 +247,11 @@ def open_study(
             raise ValueError(
                 f"the study has trials that no OptunaSearchCV made. {elsewhere}"
             )
-        study.set_user_attr(_MARK, about)
-        return study
+        return
     for part, value in about.items():
         if known.get(part) != value:
-            differs = f"there it is {known.get(part)}, here {value}"
-            if part == DATA:
-                differs = (
-                    "images, labels, patients, weights or folds are not the same (a cv "
-                    "that shuffles needs an int as its random_state; in a nested "
-                    "cross-validation leave study_name out)"
-                )
-            if part == CODE:
-                differs = (
-                    "functions or classes of your own, in the space, the estimator or "
-                    "the scoring, or what they name, have changed, or Python's version"
-                )
+            differs = _DIFFERS.get(part, f"there it is {known.get(part)}, here {value}")
             raise ValueError(f"the study is of another {part}: {differs}. {elsewhere}")
-    return study
 
 
 def read_study(storage: Any, name: str, *, keep: bool) -> optuna.study.Study:
@@ -261,7 +273,7 @@ def ours(study: optuna.study.Study) -> list[FrozenTrial]:
     return [
         t
         for t in study.get_trials(deepcopy=False)
-        if _OWNER in t.user_attrs and not is_lost(t)
+        if OWNER in t.user_attrs and not is_lost(t)
     ]
 
 
@@ -275,17 +287,6 @@ def position(study: optuna.study.Study, number: int) -> int:
     return sum(trial.number < number for trial in ours(study))
 
 
-@contextmanager
-def at_work() -> Iterator[str]:
-    """Name of a search, whose trials are lost once this is left."""
-    name = uuid4().hex
-    _at_work.add(name)
-    try:
-        yield name
-    finally:
-        _at_work.remove(name)
-
-
 def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:
     """Begin a trial that tells from its first moment whose it is.
 
@@ -295,11 +296,11 @@ def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:
     storage, me = study._storage, this_process(search)
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         # Enqueued by the user; of several processes that claim it one gets it.
-        storage.set_trial_user_attr(waiting._trial_id, _OWNER, me)
+        storage.set_trial_user_attr(waiting._trial_id, OWNER, me)
         if storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-            storage.set_trial_user_attr(waiting._trial_id, _OWNER, me)
+            storage.set_trial_user_attr(waiting._trial_id, OWNER, me)
             return optuna.trial.Trial(study, waiting._trial_id)
-    begun = optuna.create_trial(state=TrialState.RUNNING, user_attrs={_OWNER: me})
+    begun = optuna.create_trial(state=TrialState.RUNNING, user_attrs={OWNER: me})
     return optuna.trial.Trial(
         study, storage.create_new_trial(study._study_id, template_trial=begun)
     )
@@ -308,7 +309,7 @@ def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:
 def bury_lost_trials(study: optuna.study.Study) -> None:
     """End the trials of processes that are dead, each exactly once."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _OWNER not in trial.user_attrs or is_alive(trial):
+        if OWNER not in trial.user_attrs or is_alive(trial):
             continue
         try:
             tell(study, trial.number, trial.user_attrs.get(RESULT))
@@ -347,92 +348,6 @@ def let_stop(study: optuna.study.Study) -> None:
 def has_stopped(study: optuna.study.Study) -> bool:
     """Whether the sampler has nothing more to propose."""
     return study._stop_flag
-
-
-def this_process(search: str) -> dict[str, Any]:
-    """What tells a search of this process from any other, on any machine."""
-    pid = os.getpid()
-    return {
-        "machine": _machine(),
-        "pid": pid,
-        "started": _started(pid),
-        "search": search,
-        "at": time.time(),
-    }
-
-
-def is_alive(trial: FrozenTrial) -> bool:
-    """Whether the process that runs a trial is alive, as far as this one can tell."""
-    owner = trial.user_attrs.get(_OWNER)
-    if owner is None:
-        return False
-    if owner["machine"] == _machine() and os.name == "posix":
-        pid, started = owner["pid"], owner["started"]
-        if pid == os.getpid() and started == _started(pid):
-            return owner["search"] in _at_work
-        return _runs(pid) and _started(pid) == started
-    sign = max(owner["at"], trial.user_attrs.get(_ALIVE, 0.0))
-    return time.time() - sign < _SILENCE
-
-
-def _machine() -> str:
-    try:
-        # Machines may share a name, and containers that as well, but no numbers of
-        # processes.
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        boot = space = ""
-    return f"{socket.gethostname()} {boot} {space}".strip()
-
-
-def _started(pid: int) -> str | None:
-    """When a process began, where the system tells: numbers are used again."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return stat.rpartition(")")[2].split()[19]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    # Killed, and not yet waited for by its parent.
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-@contextmanager
-def signs_of_life(trial: optuna.trial.Trial) -> Iterator[None]:
-    """Let processes on other machines know that this trial is being worked on."""
-    if isinstance(trial.study._storage, InMemoryStorage):
-        yield
-        return
-    end = Event()
-
-    def beat() -> None:
-        # That others have taken it for dead is told by the next report.
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            while not end.wait(_BEAT):
-                # A database that is being restarted hears of the next beat.
-                with suppress(optuna.exceptions.StorageInternalError):
-                    trial.set_user_attr(_ALIVE, time.time())
-
-    thread = Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
 
 
 # -- what it found ---------------------------------------------------------------------

@@ -19,12 +19,12 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from skmedimg._fit_names import fits_named, names_from
+from skmedimg.model_selection._liveness import at_work, signs_of_life
 from skmedimg.model_selection._sampling import EarlyPruner, make_sampler
 from skmedimg.model_selection._space import Params, Space
 from skmedimg.model_selection._study import (
     HORIZON,
     RESULT,
-    at_work,
     begin_trial,
     bury_lost_trials,
     disconnect,
@@ -37,7 +37,6 @@ from skmedimg.model_selection._study import (
     ours,
     position,
     quiet_optuna,
-    signs_of_life,
     tell,
     trial_of,
 )
