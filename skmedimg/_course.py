@@ -100,10 +100,14 @@ def make_optimizer(
             "torch.optim or one of 'adamw', 'adam', 'sgd', 'rmsprop'."
         )
     if weight_decay and "weight_decay" not in made.defaults:
-        warnings.warn(
-            f"{type(made).__name__} knows no weight decay: weight_decay="
-            f"{weight_decay:g} has no effect. Set weight_decay=0.",
-            UserWarning,
-            stacklevel=2,
-        )
+        _warn_of_no_decay(made, weight_decay)
     return made
+
+
+def _warn_of_no_decay(optimizer: torch.optim.Optimizer, weight_decay: float) -> None:
+    warnings.warn(
+        f"{type(optimizer).__name__} knows no weight decay: weight_decay="
+        f"{weight_decay:g} has no effect. Set weight_decay=0.",
+        UserWarning,
+        stacklevel=3,
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
 from numbers import Number
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _APART = {"callbacks", "checkpoint", "device", "random_state", "verbose", "weights"}
 _SIMPLE = (Number, str, bytes, tuple, type(None))
 _HELD = list | dict | set | np.ndarray | torch.Tensor
+_CODE = FunctionType | MethodType | partial | type
+_LASTING = _CODE | Number | str | bytes | None
 
 
 def fit_key(
@@ -62,6 +64,10 @@ def fit_key(
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
+class _CodeAlone(set):
+    """What has been described, where no value counts that a run may change."""
+
+
 def code_of(param_distributions: Any, estimator: Any, scoring: Any) -> str:
     """Name of the user's own code in a search, whatever values go with it.
 
@@ -79,13 +85,10 @@ def code_of(param_distributions: Any, estimator: Any, scoring: Any) -> str:
     str
         32 hexadecimal digits.
     """
-    parts = [estimator, *estimator.get_params(deep=True).values()]
-    parts += [param_distributions, scoring]
+    parts = [estimator, scoring, param_distributions]
     if isinstance(param_distributions, Mapping):
-        for values in param_distributions.values():
-            parts += values if isinstance(values, list | tuple) else [values]
-    codes = [part if callable(part) else type(part) for part in parts]
-    text = repr(_described([codes, scoring], seen=set()))
+        parts[2:] = [getattr(v, "choices", v) for v in param_distributions.values()]
+    text = repr(_described(parts, seen=_CodeAlone()))
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -128,6 +131,7 @@ def _described(
     """
     if id(value) in above:
         return "itself"
+    code_alone = isinstance(seen, _CodeAlone)
     inside = partial(_described, above=(*above, id(value)), seen=seen)
     if isinstance(value, np.ndarray | torch.Tensor):
         return _described_array(value)
@@ -140,16 +144,25 @@ def _described(
     if isinstance(value, partial):
         return inside([value.func, value.args, value.keywords])
     if isinstance(value, MethodType):
-        return inside([value.__func__, value.__self__])
+        owner = type(value.__self__) if code_alone else value.__self__
+        return inside([value.__func__, owner])
+    if isinstance(value, ModuleType):
+        return value.__name__
     if isinstance(value, CodeType):
         return [value.co_code.hex(), value.co_names, inside(value.co_consts)]
     if isinstance(value, FunctionType):
         held = [cell.cell_contents for cell in value.__closure__ or ()]
+        if code_alone:
+            held = [item for item in held if isinstance(item, _LASTING)]
         held += [value.__defaults__, value.__kwdefaults__, _named_by(value, seen)]
         code = None if _is_of_a_package(value) else value.__code__
         return [_name(value), *inside([code, held])]
+    if hasattr(value, "__wrapped__"):  # by functools.lru_cache
+        return inside(value.__wrapped__)
     if hasattr(value, "__qualname__"):  # a class, or a function in C
         return [_name(value), inside(_named_by(value, seen))]
+    if code_alone and not isinstance(value, _LASTING):
+        return [inside(type(value)), inside(_code_in(value))]
     if hasattr(value, "get_params"):
         return [inside(type(value)), inside(value.get_params(deep=False))]
     if hasattr(value, "__dict__"):
@@ -161,8 +174,24 @@ def _described(
 
 def _slots(value: Any) -> dict[str, Any]:
     """Attributes of an object of a class with slots."""
-    names = [n for c in type(value).__mro__ for n in vars(c).get("__slots__", ())]
-    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    held = {}
+    for of in type(value).__mro__:
+        names = vars(of).get("__slots__", ())
+        for name in [names] if isinstance(names, str) else names:
+            hidden = name.startswith("__") and not name.endswith("__")
+            kept = f"_{of.__name__.lstrip('_')}{name}" if hidden else name
+            if hasattr(value, kept):
+                held[kept] = getattr(value, kept)
+    return held
+
+
+def _code_in(value: Any) -> dict[str, Any]:
+    """Functions and classes that an object holds, and the classes of its parts."""
+    if hasattr(value, "get_params"):
+        parts = value.get_params(deep=True)
+        return {name: p if callable(p) else type(p) for name, p in parts.items()}
+    held = getattr(value, "__dict__", {})
+    return {name: item for name, item in held.items() if isinstance(item, _CODE)}
 
 
 def _named_by(value: Any, seen: set[int] | None) -> dict[str, Any]:
@@ -176,27 +205,40 @@ def _named_by(value: Any, seen: set[int] | None) -> dict[str, Any]:
             name: item.__func__ if isinstance(item, wrapped) else item
             for name, item in vars(value).items()
         }
+        named |= {k: v.fget for k, v in named.items() if isinstance(v, property)}
     else:
         known = getattr(value, "__globals__", {})
         named = {name: known[name] for name in _names(value) if name in known}
+    named |= {
+        name: item.__wrapped__
+        for name, item in named.items()
+        if not isinstance(item, FunctionType | type) and hasattr(item, "__wrapped__")
+    }
     # Python's own, such as __file__ and __firstlineno__, differ where nothing does.
+    counts = FunctionType | type
+    if not isinstance(seen, _CodeAlone):
+        counts |= _HELD
     return {
         name: item
         for name, item in named.items()
-        if isinstance(item, FunctionType | type | _HELD)
+        if isinstance(item, counts)
         or (isinstance(item, _SIMPLE) and not name.startswith("__"))
     }
 
 
 def _name(value: Any) -> str:
     """Of a function or class; a script is called __main__ or by its own name."""
-    module = f"{value.__module__}." if _is_of_a_package(value) else ""
+    module = f"{_module(value)}." if _is_of_a_package(value) else ""
     return f"{module}{value.__qualname__}"
+
+
+def _module(value: Any) -> str:
+    return str(getattr(value, "__module__", None))
 
 
 def _is_of_a_package(value: Any) -> bool:
     """Whether code is Python's, ours or installed: its name is enough."""
-    package = str(value.__module__).partition(".")[0]
+    package = _module(value).partition(".")[0]
     if package == "__main__":  # in a worker process a script of joblib's
         return False
     file = getattr(sys.modules.get(package), "__file__", None) or ""

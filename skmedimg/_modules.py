@@ -9,7 +9,6 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from skmedimg._random import drawing_from
 from skmedimg.architectures._layers import Network
@@ -17,6 +16,14 @@ from skmedimg.architectures.resnet import _Block
 
 _CONVS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+# Where layers come from that draw nothing from torch's global generator.
+_SILENT = {
+    f"torch.nn.modules.{name}"
+    for name in (
+        "activation batchnorm container conv flatten instancenorm linear normalization "
+        "pooling"
+    ).split()
+} | {f"skmedimg.architectures.{name}" for name in ("_layers", "resnet", "simple")}
 
 
 def trains_channels_last(
@@ -171,10 +178,11 @@ def _shell(module: nn.Module) -> Any:
 def draws_by_itself(module: nn.Module) -> TypeGuard[Network]:
     """Whether all that a network draws comes from the generator it has been given.
 
-    So it does in ours, unless a user has put dropout of torch's into one.
+    So it does in ours, unless a user has put something else into one.
     """
-    return isinstance(module, Network) and not any(
-        isinstance(part, _DropoutNd) for part in module.modules()
+    return isinstance(module, Network) and all(
+        type(part).__module__ in _SILENT and not isinstance(part, nn.RReLU)
+        for part in module.modules()
     )
 
 

@@ -324,7 +324,7 @@ class ImageNet(NeuralNetClassifier):
         y_pred = self.infer(x)
         loss = self._weighted_loss(y_pred, y, w, mix)
         penalised = loss + self.l1 * self._absolute_weights() if self.l1 else loss
-        with nullcontext() if isinstance(self.module_, Network) else undisturbed():
+        with nullcontext() if draws_by_itself(self.module_) else undisturbed():
             penalised.backward()
         if self._listens("on_grad_computed"):
             self.notify(

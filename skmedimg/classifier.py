@@ -190,8 +190,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
     weights in attributes that end in an underscore, as those of EarlyStopping do; what
     else they hold begins anew, as does an augmentation that draws from a generator of
     its own. Arrays that they record in the history come back as lists. `partial_fit`
-    writes none, nor do the trials of `skmedimg.model_selection.OptunaSearchCV`, which
-    its study keeps; its refit does.
+    writes none. Of `skmedimg.model_selection.OptunaSearchCV`, whose study keeps its
+    trials, the refit does, and in a pipeline each fit.
 
     A class whose images all have weight zero stays in `classes_`, as elsewhere in
     scikit-learn; nothing is learnt of it.

@@ -60,6 +60,30 @@ ARCHITECTURE = """
 """
 
 
+HIDDEN = """
+    from functools import lru_cache
+
+    class Scaled:
+        __slots__ = "__gain"
+
+        def __init__(self, gain):
+            self.__gain = gain
+
+        @property
+        def gain(self):
+            return self.__gain + 1
+
+        def __call__(self, x):
+            return once(x * self.gain)
+
+    @lru_cache
+    def once(x):
+        return x * 2
+
+    augmented = Scaled(1.0)
+"""
+
+
 class Interrupting(Callback):
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 2:
@@ -96,6 +120,9 @@ def n_files(images, tiny, tmp_path, monkeypatch):
         (AUGMENTATION, "augmented", "x + SHIFT", "x - SHIFT"),
         (AUGMENTATION, "augmented", "[1.0", "[0.5"),
         (SLOTS, "augmented", "Gain(1.0)", "Gain(0.5)"),
+        (HIDDEN, "augmented", "Scaled(1.0)", "Scaled(0.5)"),
+        (HIDDEN, "augmented", "__gain + 1", "__gain + 2"),
+        (HIDDEN, "augmented", "x * 2", "x * 3"),
         (ARCHITECTURE, "built", "(self.conv(x))", "(2 * self.conv(x))"),
         (ARCHITECTURE, "built", "x.relu()", "x.tanh()"),
         (ARCHITECTURE, "built", "x.mean((2, 3))", "x.amax((2, 3))"),

@@ -49,6 +49,17 @@ def _with_dropout_of_torch(in_channels, n_outputs, spatial_dims):
     return net
 
 
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+def _with_noise(in_channels, n_outputs, spatial_dims):
+    net = ResNet(4, depth=1).build(in_channels, n_outputs, spatial_dims)
+    net.head = nn.Sequential(Noise(), nn.RReLU(), net.head)
+    return net
+
+
 def _noisy(x):
     return x + 0.1 * torch.randn_like(x)
 
@@ -63,6 +74,7 @@ SETTINGS = {
     "own augmentation": {"augmentation": _noisy},
     "foreign": {"architecture": Foreign},
     "foreign head": {"architecture": _with_dropout_of_torch},
+    "noisy head": {"architecture": _with_noise},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.3},
     "resized": {"image_size": (8, 8)},
 }

@@ -51,6 +51,12 @@ def test_an_epoch_without_a_score_is_no_candidate(table):
     assert results["n_epochs"].tolist() == [4, 4]
 
 
+def test_scores_that_are_undefined_at_first(table):
+    """In both folds of each trial, as precision is where one class is predicted."""
+    results = search_curve(table, 1, 2, 11, 12).cv_results_
+    assert results["state"].tolist() == ["complete"] * 2
+
+
 def test_where_the_last_epoch_has_no_score_the_best_counts(table):
     # A fifth look: at the end the estimator may have changed once more.
     results = search_curve(table, 7, 9, refit=False).cv_results_
@@ -83,13 +89,25 @@ class NeedsAFile(LogisticRegression):
         return super().fit(X, y)
 
 
+def test_a_metric_called_score(table):
+    search = OptunaSearchCV(
+        LogisticRegression(),
+        {"C": [1.0]},
+        n_trials=1,
+        cv=2,
+        scoring={"score": "accuracy", "f1": "f1_macro"},
+        refit="score",
+    )
+    assert search.fit(*table).best_score_ == search.cv_results_["mean_test_score"][0]
+
+
 def test_a_cause_that_was_removed(table, tmp_path):
     """Failures of an earlier call are told as such, and the search goes on."""
     clf = NeedsAFile(tmp_path / "there")
     given = {"storage": tmp_path / "study.log", "study_name": "s", "cv": 2}
     search = OptunaSearchCV(clf, {"C": [0.1, 1.0]}, n_trials=4, **given)
     search.set_params(random_state=0, refit=False)
-    with pytest.raises(ValueError, match=r"3 of 3 failed.*there.*earlier calls count"):
+    with pytest.raises(ValueError, match=r"3 of 3 failed.*there.*earlier calls"):
         search.fit(*table)
     clf.path.write_text("at last")
     with pytest.warns(FitFailedWarning, match="3 of 4"):

@@ -48,6 +48,7 @@ linux_only = pytest.mark.skipif(
     sys.platform != "linux", reason="a fork is needed, which shares nothing but code"
 )
 N_TRIALS = 8
+SEEN: list = []
 SPACE = {"gain": optuna.distributions.FloatDistribution(0.0, 0.1)}
 
 
@@ -641,6 +642,53 @@ def test_other_starting_weights_or_functions_in_a_list(images, tiny, tmp_path):
 
         with pytest.raises(ValueError, match="code") if gain < 0.5 else nullcontext():
             search(tiny(), augmentation=[None, dimmed])
+
+
+def test_what_a_run_changes_is_no_other_code(table, tmp_path):
+    """Counters and logs of the user's own, in closures, globals and objects."""
+    calls, maths = [], np
+
+    class Space:
+        n = 0
+
+        def draw(self, trial):
+            self.n += 1
+            return {"gain": maths.abs(trial.suggest_float("gain", 0, 0.1))}
+
+    def scoring(estimator, X, y):
+        calls.append(y)
+        SEEN.append(y)
+        return estimator.score(X, y)
+
+    search = make_search(storage=tmp_path / "study.log", study_name="s")
+    search.set_params(param_distributions=Space().draw, scoring=scoring)
+    search.fit(*table)
+    n_calls = len(calls)
+    search.fit(*table)
+    assert len(calls) == n_calls == len(SEEN)
+
+
+def test_a_storage_that_fails_while_parameters_are_drawn(table, monkeypatch):
+    """The trial is lost, and not failed: the same call does it."""
+    fails = [False, True, False]
+    suggest = optuna.trial.Trial.suggest_float
+
+    def suggest_float(trial, *given, **how):
+        if fails and fails.pop(0):
+            raise optuna.exceptions.StorageInternalError("database is locked")
+        return suggest(trial, *given, **how)
+
+    storage = optuna.storages.InMemoryStorage()
+    search = make_search(n_trials=3, storage=storage, study_name="s")
+    search.set_params(param_distributions=_by_function)
+    search.fit(*table)  # the first is drawn twice, to try the space
+    fails[:] = [False, True]
+    monkeypatch.setattr(optuna.trial.Trial, "suggest_float", suggest_float)
+    with pytest.raises(ConnectionError, match="database is locked"):
+        search.set_params(n_trials=4).fit(*table)
+    results = search.fit(*table).cv_results_
+    assert len(results["state"]) == 4
+    assert "fail" not in results["state"]
 
 
 @pytest.mark.parametrize(

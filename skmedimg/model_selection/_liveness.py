@@ -109,7 +109,7 @@ def signs_of_life(trial: optuna.trial.Trial) -> Iterator[None]:
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             while not end.wait(_BEAT):
                 # A database that is being restarted hears of the next beat.
-                with suppress(optuna.exceptions.StorageInternalError):
+                with suppress(optuna.exceptions.StorageInternalError, OSError):
                     trial.set_user_attr(_ALIVE, time.time())
 
     thread = Thread(target=beat, daemon=True)

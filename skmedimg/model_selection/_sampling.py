@@ -119,16 +119,23 @@ class EarlyPruner(BasePruner):
         if step is None or step != _look(trial):
             return False
         value = trial.intermediate_values[step]
-        rivals = [
-            t.intermediate_values[_look(t)]
+        # Of trials with the same parameters one: those that are drawn again and again
+        # are not to be in the way of others.
+        values = {
+            _point(t): t.intermediate_values[_look(t)]
             for t in study.get_trials(deepcopy=False)
             if HORIZON in t.user_attrs
-            and t.number != trial.number
             and not is_lost(t)
             and _look(t) in t.intermediate_values
-        ]
-        best = np.sort([*rivals, value])[::-1]
+        }
+        values[_point(trial)] = value
+        best = np.sort(list(values.values()))[::-1]
         return not value >= best[max(1, len(best) // _KEPT) - 1]
+
+
+def _point(trial: FrozenTrial) -> str:
+    """What a trial stands for; one that has drawn nothing for itself."""
+    return repr(sorted(trial.params.items()) or trial.number)
 
 
 def _look(trial: FrozenTrial) -> int:

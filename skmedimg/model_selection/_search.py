@@ -61,9 +61,9 @@ class OptunaSearchCV(BaseSearchCV):
     scikit-learn's search contract, with three things more. Parameters are proposed by a
     sampler of Optuna that learns from the trials before. The folds of a trial of an
     image estimator train together, an epoch at a time, and a trial whose mean score is
-    behind ends there; other estimators are looked at after their first fold. The study
-    may be kept in a file or a database: the same call goes on after a crash, and
-    several processes or machines work on one study.
+    behind ends there; other estimators are looked at after a ninth of their folds, at
+    least one. The study may be kept in a file or a database: the same call goes on
+    after a crash, and several processes or machines work on one study.
 
     Parameters
     ----------
@@ -77,7 +77,9 @@ class OptunaSearchCV(BaseSearchCV):
         them; it is called again for finished trials, and may go by what it draws, and
         the number of the trial, alone. "default" is `default_search_space`.
     n_trials : int, default=20
-        Trials of the study in all, those of earlier calls and other processes included.
+        Trials of the study in all, those of earlier calls and other processes, and
+        those that failed, included. Where the first three all fail with one error, the
+        search ends there.
     timeout : float, default=None
         Seconds after which this call begins no further trial.
     cv : int, splitter or iterable, default=None
@@ -273,8 +275,9 @@ class OptunaSearchCV(BaseSearchCV):
         Raises
         ------
         ValueError
-            If the space does not fit the estimator, if the study is of another search,
-            or if no trial was completed; the study stays as it is.
+            If the space does not fit the estimator, if starting weights cannot be read,
+            if the study is of another search, or if no trial was completed; the study
+            stays as it is.
         ConnectionError
             If the storage cannot be reached, or not be written.
         """
@@ -357,7 +360,11 @@ class OptunaSearchCV(BaseSearchCV):
 
         check_sampling(self.sampler, self.pruner)
         _, last = last_step(self.estimator)
-        if self.refit and getattr(last, "checkpoint", None):
+        if (
+            self.refit
+            and hasattr(last, "_epochs")
+            and getattr(last, "checkpoint", None)
+        ):
             from skmedimg._checkpoint import check_folder
 
             check_folder(last.checkpoint, last.random_state)
@@ -415,15 +422,15 @@ class OptunaSearchCV(BaseSearchCV):
     def _starting_weights(self) -> list[str]:
         """Which weights the fits may begin with, whatever file they are in."""
         prefix, last = last_step(self.estimator)
-        given = getattr(last, "weights", None)
         if not hasattr(last, "_epochs"):  # no image estimator
             return []
         from skmedimg._fit_key import weights_key
 
-        space = self.param_distributions
-        searched = space.get(f"{prefix}weights") if isinstance(space, Mapping) else None
-        several = searched if isinstance(searched, list | tuple) else []
-        return [weights_key(w) for w in (given, *several) if w is not None]
+        weights, space = [getattr(last, "weights", None)], self.param_distributions
+        if isinstance(space, Mapping) and f"{prefix}weights" in space:
+            searched: Any = space[f"{prefix}weights"]
+            weights += list(getattr(searched, "choices", searched))
+        return [weights_key(w) for w in weights if w is not None]
 
     def _run(self, plan: "Plan") -> None:
         from skmedimg.model_selection._trial_runner import run_trials

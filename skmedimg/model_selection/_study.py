@@ -39,7 +39,7 @@ _DIFFERS = {
     ),
 }
 
-_HOPELESS = 3  # so many first trials that all fail end a search
+_HOPELESS = 3  # so many first trials that all fail alike end a search
 
 
 class _Quiet:
@@ -74,8 +74,9 @@ def told_of_storage() -> Iterator[None]:
         yield
     except optuna.exceptions.StorageInternalError as error:
         raise ConnectionError(
-            f"the storage cannot be read or written ({error.__cause__ or error}): see "
-            "that it is there, and who may write there. The same call goes on."
+            f"the storage cannot be read or written "
+            f"({getattr(error.__cause__, 'orig', error)}): see that it is there, and "
+            "who may write there. The same call goes on."
         ) from error
 
 
@@ -354,20 +355,27 @@ def has_stopped(study: optuna.study.Study) -> bool:
 
 
 def is_hopeless(study: optuna.study.Study) -> bool:
-    """Whether no trial was anything but a failure, and there were some."""
+    """Whether there were trials, and all failed in the same way."""
     rows = [trial.user_attrs[RESULT] for trial in finished(study)]
-    return len(rows) >= _HOPELESS and all(row["state"] == "fail" for row in rows)
+    failed = all(row["state"] == "fail" and row["error"] for row in rows)
+    alike = failed and len({_last_line(row["error"]) for row in rows}) == 1
+    return len(rows) >= _HOPELESS and alike
+
+
+def _last_line(error: str) -> str:
+    return error.strip().splitlines()[-1]
 
 
 def in_memory(study: optuna.study.Study) -> optuna.study.Study:
     """A study, or a copy where it is kept elsewhere."""
     if isinstance(study._storage, InMemoryStorage):
         return study
-    copy = InMemoryStorage()
-    optuna.copy_study(
-        from_study_name=study.study_name, from_storage=study._storage, to_storage=copy
-    )
-    return optuna.load_study(study_name=study.study_name, storage=copy)
+    name, copy = study.study_name, InMemoryStorage()
+    with quiet_optuna():
+        optuna.copy_study(
+            from_study_name=name, from_storage=study._storage, to_storage=copy
+        )
+    return optuna.load_study(study_name=name, storage=copy)
 
 
 def read_results(
@@ -444,10 +452,10 @@ def _check_rows(rows: Sequence[dict[str, Any]], complete: np.ndarray) -> None:
     if errors:
         raise ValueError(
             f"no trial was completed, and {len(errors)} of {len(rows)} failed, the "
-            f"last with: {errors[-1].strip().splitlines()[-1]} See whether the "
-            "estimator, the scoring and the space fit the data. Trials of earlier "
-            "calls count: once it is mended, raise n_trials, or pass another "
-            f"study_name. The last error in full:\n{errors[-1]}"
+            f"last with: {_last_line(errors[-1])} See whether the estimator, the "
+            "scoring and the space fit the data. Once it is mended the same call goes "
+            "on; as trials of earlier calls count, it may need a higher n_trials. The "
+            f"last error in full:\n{errors[-1]}"
         )
     raise ValueError(
         f"no trial was completed: all {len(rows)} were pruned or scored NaN, or the "

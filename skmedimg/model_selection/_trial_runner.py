@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import optuna
 from sklearn.base import clone
+from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._validation import _score
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
@@ -118,6 +119,7 @@ class Fold:
         self.step = 0
         self.scores: dict[str, float] | None = None
         self.error: str | None = None
+        self.score_error: str | None = None
         self.fit_time = self.score_time = 0.0
         self.chooses_epoch = False
 
@@ -158,13 +160,20 @@ class Fold:
         plan = self.plan
         if plan.by_epoch:
             self.estimator._note_history()  # a scorer may look at it
-        scores = _score(
-            self.estimator,
-            *self._test,
-            plan.scorer,
-            self._score_params,
-            plan.error_score,
-        )
+        given = (self.estimator, *self._test, plan.scorer, self._score_params)
+        # Several scores tell of one that fails by themselves.
+        several = isinstance(plan.scorer, _MultimetricScorer)
+        try:
+            scores = _score(*given, plan.error_score if several else "raise")
+        except Exception:  # a scorer may raise anything
+            if plan.error_score == "raise":
+                raise
+            self.score_error, scores = format_exc(), plan.error_score
+            warnings.warn(
+                f"Scoring failed; the score is {scores}:\n{self.score_error}",
+                UserWarning,
+                stacklevel=2,
+            )
         self.scores = scores if isinstance(scores, dict) else {"score": scores}
         self.score_time += time.perf_counter() - start
 
@@ -200,7 +209,9 @@ class Trial:
                 mean = self._mean()
                 if self.announce and step == 1:
                     self._announce()
-                if step == 1 and self._scores_nothing():
+                if step == 1 and all(fold.score_error for fold in self.folds):
+                    # It will not be different at the end.
+                    self.folds[0].error = self.folds[0].score_error
                     break
                 if math.isnan(mean):
                     # A score may be undefined at first; a fit fails for good.
@@ -261,32 +272,25 @@ class Trial:
     def _failed(self) -> bool:
         return any(fold.error for fold in self.folds)
 
-    def _scores_nothing(self) -> bool:
-        """Whether no fold has any score: it will not be different at the end."""
-        scores = [s for fold in self.folds for s in (fold.scores or {}).values()]
-        nothing = all(math.isnan(score) for score in scores)
-        if nothing and not self._failed():
-            self.folds[
-                0
-            ].error = (
-                "the scoring failed, as a warning says, or gives NaN in every fold"
-            )
-        return nothing
-
     def _mean(self) -> float:
-        return float(np.mean([self.plan.value(fold.scores) for fold in self.folds]))
+        values = [self.plan.value(fold.scores) for fold in self.folds]
+        return float(np.mean(values)) if values else math.nan
 
     def _note(self, mean: float, step: int) -> None:
         # Of equal ones the latest: the rate falls towards the end.
         if mean >= self.best[0]:
             self.best = (mean, step, [fold.scores for fold in self.folds])
 
+    def undrawn(self, error: str) -> dict[str, Any]:
+        """Result of a trial that has no parameters."""
+        return self._result("fail") | {"error": error, "undrawn": True}
+
     def _result(self, state: str) -> dict[str, Any]:
         """What the study keeps, as JSON."""
         last = value = self._mean()
         epoch = None
         scores = [fold.scores for fold in self.folds]
-        goes_back = self.plan.by_epoch and not self.folds[0].chooses_epoch
+        goes_back = self.plan.by_epoch and not any(f.chooses_epoch for f in self.folds)
         if math.isnan(value) and goes_back and not self._failed() and self.best[1]:
             value, epoch, scores = self.best
         elif math.isnan(value) or not any(scores):
@@ -299,8 +303,8 @@ class Trial:
                 value, epoch, scores = self.best
         open_ = [None] * (len(self.plan.splits) - len(self.folds))
         names = dict.fromkeys(name for row in scores if row for name in row)
-        if len(names) > 1:  # a scorer of several that failed gave one
-            names.pop("score", None)
+        if len(names) > 1 and any(row and "score" not in row for row in scores):
+            names.pop("score", None)  # of a scorer of several that failed
         return {
             "state": state,
             "value": _json(value),
@@ -398,12 +402,16 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
             same = None
             try:
                 params = plan.space.suggest(trial)
+            except optuna.exceptions.OptunaError:  # the storage
+                raise
             except Exception:  # a function of the user's may raise anything
                 if plan.error_score == "raise":
                     raise
-                result = _undrawn(plan, format_exc())
+                result = Trial(plan, trial).undrawn(format_exc())
             else:
                 same = _the_same(plan, study, trial, params)
+                if same is not None and _may_go_on(study, same):
+                    same = None
                 if same is None:
                     result = Trial(plan, trial, announce=announce).run(params)
                 else:
@@ -427,21 +435,6 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
         _report(plan, trial, result, None if same is None else same.number)
 
 
-def _undrawn(plan: Plan, error: str) -> dict[str, Any]:
-    """Result of a trial that has no parameters."""
-    return {
-        "state": "fail",
-        "value": None,
-        "scores": {},
-        "fit_time": [None] * len(plan.splits),
-        "score_time": [None] * len(plan.splits),
-        "by_epoch": plan.by_epoch,
-        "n_epochs": None,
-        "error": error,
-        "undrawn": True,
-    }
-
-
 def _the_same(
     plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial, params: Params
 ) -> optuna.trial.FrozenTrial | None:
@@ -461,7 +454,16 @@ def _the_same(
     for name, value in estimator.get_params(deep=True).items():
         if name.split("__")[-1] == "random_state" and not isinstance(value, Integral):
             return None
-    return same[0]
+    # Of those that were pruned the first was looked at; others repeat it.
+    return next((t for t in same if t.state.name == "COMPLETE"), same[0])
+
+
+def _may_go_on(study: optuna.study.Study, trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial that was pruned would not be, now that more trials are known."""
+    pruned = trial.state == optuna.trial.TrialState.PRUNED
+    # Others may write to the trial that they are asked about.
+    ours = isinstance(study.pruner, EarlyPruner)
+    return pruned and ours and not study.pruner.prune(study, trial)
 
 
 def _forget(study: optuna.study.Study, number: int) -> None:
