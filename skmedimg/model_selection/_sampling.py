@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from skmedimg.model_selection._study import HORIZON, is_lost, position
+from skmedimg.model_selection._study import HORIZON, is_lost, n_known, position
 
 # A third of the trials goes on at a ninth of the course. The curves of a grid of 36
 # trials of 18 epochs (1,000 images of PneumoniaMNIST, not those of `bench_search.py`,
@@ -34,7 +34,8 @@ class SeededSampler(BaseSampler):
     """A sampler that is made anew for each trial, seeded by how many came before.
 
     What it draws depends on the seed and on the finished trials alone, so that a search
-    that was killed goes on as if it had not been. Lost trials do not count.
+    that was killed goes on as if it had not been. Lost trials do not count. Where what
+    it drew is known already, a random draw follows.
 
     Parameters
     ----------
@@ -51,8 +52,11 @@ class SeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        entropy = np.random.SeedSequence([self._seed, position(study, trial.number)])
-        self._sampler = self._make(seed=int(entropy.generate_state(1)[0]))
+        again = n_known(study, trial.number)
+        entropy = [self._seed, position(study, trial.number), again]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        # What is known was drawn last: of few values they hardly draw others.
+        self._sampler = RandomSampler(seed) if again else self._make(seed=seed)
         if not isinstance(self._sampler, BaseSampler):
             raise TypeError(
                 f"sampler={self._make!r} made {self._sampler!r}, and no sampler of "

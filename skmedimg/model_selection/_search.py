@@ -163,8 +163,9 @@ class OptunaSearchCV(BaseSearchCV):
     each fold; its score is then that of what it chose, and the refit chooses again.
 
     Where all that draws at random is seeded (each ``random_state`` of the estimator is
-    an int), parameters that are drawn again are not fitted again: such a trial has the
-    result of the first.
+    an int), parameters that are known already are not fitted again, but others drawn at
+    random in their place; where ten draws give none, the trial has the result of the
+    first. Among `study_.trials` each such draw is a failed one.
 
     Best of many scores, the best score is too good an estimate. Nested cross-validation
     gives an honest one, ``cross_val_score(search, X, y, cv=PatientKFold(5))``, with the

@@ -24,6 +24,7 @@ from skmedimg.model_selection._liveness import OWNER, is_alive, this_process
 _MARK = "skmedimg"
 RESULT = "result"
 HORIZON = "horizon"
+KNOWN = "known"
 # Names of the parts of what makes two searches the same that cannot be read.
 DATA = "data"
 CODE = "code"
@@ -286,6 +287,16 @@ def finished(study: optuna.study.Study) -> list[FrozenTrial]:
 def position(study: optuna.study.Study, number: int) -> int:
     """How many trials of searches come before one, without those that were lost."""
     return sum(trial.number < number for trial in ours(study))
+
+
+def n_known(study: optuna.study.Study, number: int) -> int:
+    """How many trials in a row, before this one, drew what was known already."""
+    count = 0
+    for trial in reversed(study.get_trials(deepcopy=False)[:number]):
+        if trial.state.is_finished() and not is_lost(trial):
+            break
+        count += KNOWN in trial.user_attrs
+    return count
 
 
 def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:

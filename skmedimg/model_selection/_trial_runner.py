@@ -21,10 +21,11 @@ from sklearn.utils.validation import _check_method_params
 
 from skmedimg._fit_names import fits_named, names_from
 from skmedimg.model_selection._liveness import at_work, signs_of_life
-from skmedimg.model_selection._sampling import EarlyPruner, make_sampler
+from skmedimg.model_selection._sampling import EarlyPruner, SeededSampler, make_sampler
 from skmedimg.model_selection._space import Params, Space
 from skmedimg.model_selection._study import (
     HORIZON,
+    KNOWN,
     RESULT,
     begin_trial,
     bury_lost_trials,
@@ -34,6 +35,7 @@ from skmedimg.model_selection._study import (
     has_stopped,
     is_hopeless,
     let_stop,
+    n_known,
     open_storage,
     ours,
     position,
@@ -41,6 +43,8 @@ from skmedimg.model_selection._study import (
     tell,
     trial_of,
 )
+
+_DRAWS_ANEW = 10  # of parameters that are known already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,6 +416,10 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
                 same = _the_same(plan, study, trial, params)
                 if same is not None and _may_go_on(study, same):
                     same = None
+                if same is not None and _is_drawn_anew(study, trial):
+                    trial.set_user_attr(KNOWN, True)
+                    tell(study, trial.number, None)
+                    return
                 if same is None:
                     result = Trial(plan, trial, announce=announce).run(params)
                 else:
@@ -432,7 +440,8 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
         _forget(study, trial.number)
         raise
     if plan.verbose:
-        _report(plan, trial, result, None if same is None else same.number)
+        before = None if same is None else position(study, same.number)
+        _report(plan, at, trial.params, result, before)
 
 
 def _the_same(
@@ -466,6 +475,13 @@ def _may_go_on(study: optuna.study.Study, trial: optuna.trial.FrozenTrial) -> bo
     return pruned and ours and not study.pruner.prune(study, trial)
 
 
+def _is_drawn_anew(study: optuna.study.Study, trial: optuna.trial.Trial) -> bool:
+    """Whether another draw may give what is not known yet."""
+    asked_for = "fixed_params" in trial_of(study, trial.number).system_attrs
+    draws = isinstance(study.sampler, SeededSampler) and trial.params
+    return bool(draws) and not asked_for and n_known(study, trial.number) < _DRAWS_ANEW
+
+
 def _forget(study: optuna.study.Study, number: int) -> None:
     trial = trial_of(study, number)
     if not trial.state.is_finished() and RESULT not in trial.user_attrs:
@@ -474,13 +490,13 @@ def _forget(study: optuna.study.Study, number: int) -> None:
 
 
 def _report(
-    plan: Plan, trial: optuna.trial.Trial, result: dict[str, Any], same_as: int | None
+    plan: Plan, at: int, drawn: Params, result: dict[str, Any], same_as: int | None
 ) -> None:
     score = "failed" if result["value"] is None else f"{result['value']:.4f}"
     seconds = sum(t for t in result["fit_time"] + result["score_time"] if t)
     cost = f"{seconds:.1f} s" if same_as is None else f"as trial {same_as}"
     print(
-        f"trial {trial.number:3d} of {plan.n_trials}: {score} "
-        f"({result['state']}, {cost}) {trial.params}",
+        f"trial {at:3d} of {plan.n_trials}: {score} "
+        f"({result['state']}, {cost}) {drawn}",
         flush=True,
     )
