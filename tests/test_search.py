@@ -610,7 +610,7 @@ def test_verbose_tells_what_it_may_take_and_each_trial(table, capfd, n_jobs, whe
     clf = Curve(seconds=0.1, max_epochs=5)
     OptunaSearchCV(
         clf, {"gain": uniform(0.1, 1e-6)}, n_trials=6, cv=2, verbose=1, n_jobs=n_jobs
-    ).fit(*table)
+    ).set_params(pruner=NO_PRUNING).fit(*table)
     lines = capfd.readouterr().out.splitlines()
     (told,) = [line for line in lines if "may take" in line]
     seconds, gigabytes, rest = re.fullmatch(
