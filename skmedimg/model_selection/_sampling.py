@@ -12,16 +12,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from skmedimg.model_selection._study import HORIZON, is_lost, n_known, position
 
-# A third of the trials goes on at a ninth of the course. The curves of a grid of 36
+# A third of the trials goes on at a sixth of the course. The curves of a grid of 36
 # trials of 18 epochs (1,000 images of PneumoniaMNIST, not those of `bench_search.py`,
-# and BreastMNIST) were replayed in 40 orders: the best trial was found in 39 and 40 of
-# them, in the median after .16 of the grid's cost. A look at a sixth takes .20 and .19
-# and loses it twice in each; a second look, at a third, lost it on PneumoniaMNIST in
-# 88 % of the orders, because the rate of a one-cycle schedule is highest at a fifth:
-# from epoch 4 to 12 the best trial was mostly 11th to 14th. Optuna's ten random trials
-# before its sampler begins, in place of five, take .03 more.
+# and BreastMNIST) were replayed in 40 orders: the best trial was found in 38 of both,
+# in the median after .20 and .19 of the grid's cost. A look at a ninth found it in 39
+# and 40, after .16, but on the images of `bench_search.py` in none of two, where a look
+# at a sixth found it in three of three. A second look, at a third, lost it on
+# PneumoniaMNIST in 88 % of the orders, because the rate of a one-cycle schedule is
+# highest at a fifth: from epoch 4 to 12 the best trial was mostly 11th to 14th.
+# Optuna's ten random trials before its sampler begins, in place of five, take .03 more.
 _KEPT = 3
-_SHARE = 9
+_SHARE = 6
 _RANDOM = 5
 
 
@@ -106,7 +107,7 @@ class SeededSampler(BaseSampler):
 class EarlyPruner(BasePruner):
     """One look, at a share of each trial's own course.
 
-    At a ninth of its epochs (or folds) a trial goes on only if it is in the best third
+    At a sixth of its epochs (or folds) a trial goes on only if it is in the best third
     of those that came so far; a rung of asynchronous successive halving. A share rather
     than an epoch, because a schedule makes the same epoch another thing where the
     epochs are searched. Optuna's `SuccessiveHalvingPruner` would count a lost trial,

@@ -61,7 +61,7 @@ class OptunaSearchCV(BaseSearchCV):
     scikit-learn's search contract, with three things more. Parameters are proposed by a
     sampler of Optuna that learns from the trials before. The folds of a trial of an
     image estimator train together, an epoch at a time, and a trial whose mean score is
-    behind ends there; other estimators are looked at after a ninth of their folds, at
+    behind ends there; other estimators are looked at after a sixth of their folds, at
     least one. The study may be kept in a file or a database: the same call goes on
     after a crash, and several processes or machines work on one study.
 
@@ -98,7 +98,7 @@ class OptunaSearchCV(BaseSearchCV):
         makes one a trial from ``seed``, which keeps the promise of `random_state`; a
         sampler itself is taken as it is.
     pruner : optuna pruner, default=None
-        What ends trials early. None lets the best third go on at a ninth of the course;
+        What ends trials early. None lets the best third go on at a sixth of the course;
         ``optuna.pruners.NopPruner()`` ends none.
     storage : str, path or optuna storage, default=None
         Where the study is kept: a database ("sqlite:///study.db",
