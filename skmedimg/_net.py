@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from skmedimg._modules import (
     lay_out_filters,
     trains_channels_last,
 )
-from skmedimg._random import undisturbed
+from skmedimg._random import drawing_from, undisturbed
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import Mix
 from skmedimg.exceptions import NonFiniteLossError
@@ -222,7 +222,8 @@ class ImageNet(NeuralNetClassifier):
         finally:
             if isinstance(module, Network):
                 module.set_generator(None)
-            del self.generator_, self.best_, self.step_, self.n_steps_, self.ends_
+            del self.generator_, self.alone_, self.best_
+            del self.step_, self.n_steps_, self.ends_
             module.eval()
 
     @torch.inference_mode(False)
@@ -233,7 +234,8 @@ class ImageNet(NeuralNetClassifier):
         if not self.initialized_:
             self.initialize()
         self.start_generators()
-        if draws_by_itself(self.module_):
+        self.alone_ = draws_by_itself(self.module_)
+        if self.alone_:
             self.module_.set_generator(self.generator_)
         self.best_: tuple[float, int, dict] = (math.inf, 0, {})
         self.step_, self.ends_ = 0, False
@@ -324,7 +326,7 @@ class ImageNet(NeuralNetClassifier):
         y_pred = self.infer(x)
         loss = self._weighted_loss(y_pred, y, w, mix)
         penalised = loss + self.l1 * self._absolute_weights() if self.l1 else loss
-        with nullcontext() if draws_by_itself(self.module_) else undisturbed():
+        with nullcontext() if self.alone_ else undisturbed():
             penalised.backward()
         if self._listens("on_grad_computed"):
             self.notify(
@@ -350,11 +352,14 @@ class ImageNet(NeuralNetClassifier):
         x = x.to(self.device)
         if self.module_.training and not self.channels_last_:
             x = torch.empty(x.shape, device=x.device).copy_(x)
-        generator = getattr(self, "generator_", None)  # gone when training ends
-        if generator is None:
-            generator = torch.Generator(self.device).manual_seed(self.seed)
         module = self.module_
-        with autocast(x.device, self._precision_now()), drawing_for(module, generator):
+        drawing: AbstractContextManager[None]
+        if hasattr(self, "generator_"):  # gone when training ends
+            drawing = nullcontext() if self.alone_ else drawing_from(self.generator_)
+        else:
+            generator = torch.Generator(self.device).manual_seed(self.seed)
+            drawing = drawing_for(module, generator)
+        with autocast(x.device, self._precision_now()), drawing:
             return module(x)
 
     def _precision_now(self) -> torch.dtype:

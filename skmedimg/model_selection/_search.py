@@ -360,15 +360,7 @@ class OptunaSearchCV(BaseSearchCV):
         from skmedimg.model_selection._trial_runner import Plan
 
         check_sampling(self.sampler, self.pruner)
-        _, last = last_step(self.estimator)
-        if (
-            self.refit
-            and hasattr(last, "_epochs")
-            and getattr(last, "checkpoint", None)
-        ):
-            from skmedimg._checkpoint import check_folder
-
-            check_folder(last.checkpoint, last.random_state)
+        self._check_checkpoint()
         space = make_space(self.param_distributions, self.estimator, X)
         besides = [
             routed.estimator.fit,
@@ -402,6 +394,15 @@ class OptunaSearchCV(BaseSearchCV):
                 verbose=self.verbose,
                 n_before=n_before,
             )
+
+    def _check_checkpoint(self) -> None:
+        """Find out before the trials whether the refit can be kept."""
+        _, last = last_step(self.estimator)
+        folder = getattr(last, "checkpoint", None) if hasattr(last, "_epochs") else None
+        if self.refit and folder:
+            from skmedimg._checkpoint import check_folder
+
+            check_folder(folder, last.random_state)
 
     def _about(
         self, space: "Space", X: Any, y: Any, splits: list, besides: list

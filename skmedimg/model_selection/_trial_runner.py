@@ -403,29 +403,9 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
             tell(study, trial.number, None)
             return
         with signs_of_life(trial):
-            same = None
-            try:
-                params = plan.space.suggest(trial)
-            except optuna.exceptions.OptunaError:  # the storage
-                raise
-            except Exception:  # a function of the user's may raise anything
-                if plan.error_score == "raise":
-                    raise
-                result = Trial(plan, trial).undrawn(format_exc())
-            else:
-                same = _the_same(plan, study, trial, params)
-                if same is not None and _may_go_on(study, same):
-                    same = None
-                if same is not None and _is_drawn_anew(study, trial):
-                    trial.set_user_attr(KNOWN, True)
-                    tell(study, trial.number, None)
-                    return
-                if same is None:
-                    result = Trial(plan, trial, announce=announce).run(params)
-                else:
-                    result = same.user_attrs[RESULT]
-                    trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
-            trial.set_user_attr(RESULT, result)
+            result, same = _undertake(plan, study, trial, announce)
+            if result is not None:
+                trial.set_user_attr(RESULT, result)
         tell(study, trial.number, result)
     except optuna.exceptions.UpdateFinishedTrialError:
         warnings.warn(
@@ -439,9 +419,31 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
         # It is as if it had never begun: the same call does it again.
         _forget(study, trial.number)
         raise
-    if plan.verbose:
+    if plan.verbose and result is not None:
         before = None if same is None else position(study, same.number)
         _report(plan, at, trial.params, result, before)
+
+
+def _undertake(
+    plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial, announce: bool
+) -> tuple[dict[str, Any] | None, optuna.trial.FrozenTrial | None]:
+    """Result of a trial, None where it is to be drawn anew, and which it repeats."""
+    try:
+        params = plan.space.suggest(trial)
+    except optuna.exceptions.OptunaError:  # the storage
+        raise
+    except Exception:  # a function of the user's may raise anything
+        if plan.error_score == "raise":
+            raise
+        return Trial(plan, trial).undrawn(format_exc()), None
+    same = _the_same(plan, study, trial, params)
+    if same is None or _may_go_on(study, same):
+        return Trial(plan, trial, announce=announce).run(params), None
+    if _is_drawn_anew(study, trial):
+        trial.set_user_attr(KNOWN, True)
+        return None, same
+    trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
+    return same.user_attrs[RESULT], same
 
 
 def _the_same(
