@@ -4,7 +4,14 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import optuna
 from sklearn.base import BaseEstimator, ClassifierMixin
+
+from skmedimg.model_selection import OptunaSearchCV
+from skmedimg.model_selection._study import disconnect, open_storage
+
+N_TRIALS = 8
+SPACE = {"gain": optuna.distributions.FloatDistribution(0.0, 0.1)}
 
 
 def assert_same_results(one, other):
@@ -54,3 +61,18 @@ class Curve(ClassifierMixin, BaseEstimator):
 
     def score(self, X, y):
         return self.gain * (self.n_iter_ - 2 * max(0, self.n_iter_ - self.peak))
+
+
+def make_search(**params):
+    """Search for the best gain."""
+    given = {"n_trials": N_TRIALS, "cv": 2, "random_state": 0, "refit": False}
+    return OptunaSearchCV(Curve(), SPACE, **given | params)
+
+
+def trials_of(storage):
+    """What the study "s" holds."""
+    opened = open_storage(storage)
+    try:
+        return optuna.load_study(study_name="s", storage=opened).trials
+    finally:
+        disconnect(opened)
