@@ -1,7 +1,7 @@
 """Which fit it is: one name for all that the result of a fit depends on."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from numbers import Number
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 import skmedimg
 from skmedimg._feed import Feed
@@ -90,6 +91,35 @@ def code_of(param_distributions: Any, estimator: Any, scoring: Any) -> str:
         parts[2:] = [getattr(v, "choices", v) for v in param_distributions.values()]
     text = repr(_described(parts, seen=_CodeAlone()))
     return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def values_of(param_distributions: Any, estimator: Any) -> str:
+    """Name of all that the fits of a search are given, beside data and weights.
+
+    Parameters
+    ----------
+    param_distributions : object
+        Of the search; what stands in lists counts.
+    estimator : estimator
+        Its parameters count, and those of its parts.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    given = estimator.get_params(deep=True)
+    callbacks = {name: v for name, v in given.items() if name.endswith("callbacks")}
+    plain = clone(estimator).set_params(**dict.fromkeys(callbacks))
+    lists = []
+    if isinstance(param_distributions, Mapping):
+        lists = [getattr(v, "choices", v) for v in param_distributions.values()]
+    parts = [
+        _described(plain),
+        [_listener(entry) for listed in callbacks.values() for entry in listed or ()],
+        [_described(list(v)) for v in lists if isinstance(v, Sequence | np.ndarray)],
+    ]
+    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def weights_key(weights: Any) -> str:

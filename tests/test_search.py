@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from unittest import SkipTest
 
@@ -26,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from skorch.callbacks import Callback
 
 from skmedimg import _estimator
 from skmedimg.architectures import ResNet
@@ -56,7 +58,7 @@ def test_rows_are_those_of_a_grid_search(table):
     space = {"C": [0.01, 1, 100], "kernel": ["linear", "rbf"]}
     grid = GridSearchCV(SVC(random_state=0), space, cv=3).fit(*table)
     search = OptunaSearchCV(
-        SVC(random_state=0), space, cv=3, n_trials=8, pruner=NO_PRUNING, random_state=0
+        SVC(random_state=0), space, cv=3, n_trials=6, pruner=NO_PRUNING, random_state=0
     ).fit(*table)
     for i, params in enumerate(search.cv_results_["params"]):
         row = grid.cv_results_["params"].index(params)
@@ -99,10 +101,20 @@ def test_of_few_values_each_is_tried(table):
         LogisticRegression(random_state=0), space, n_trials=12, cv=2, random_state=0
     ).fit(*table)
     assert len({tuple(row.values()) for row in search.cv_results_["params"]}) == 12
-    again = OptunaSearchCV(
-        LogisticRegression(random_state=0), {"C": [1.0]}, n_trials=3, cv=2
-    ).fit(*table)
-    assert again.cv_results_["params"] == [{"C": 1.0}] * 3
+
+
+def test_of_few_values_the_pruned_ones_go_on_and_then_the_search_ends(table):
+    gains = [0.05, 0.01, 0.02, 0.03, 0.04, 0.06]
+    search = OptunaSearchCV(
+        Curve(), {"gain": gains}, n_trials=30, cv=2, random_state=0, refit=False
+    )
+    with pytest.warns(UserWarning, match=r"after \d+ of n_trials=30 .* nothing"):
+        results = search.fit(*table).cv_results_
+    complete = results["state"] == "complete"
+    assert sorted(results["param_gain"][complete]) == sorted(gains)
+    gone_on = results["param_gain"][6:].tolist()
+    assert gone_on == sorted(gone_on, reverse=True)
+    assert len(gone_on) > 1
 
 
 def test_the_same_parameters_are_fitted_once_where_fits_are_seeded(table):
@@ -113,7 +125,7 @@ def test_the_same_parameters_are_fitted_once_where_fits_are_seeded(table):
             Counted.n_fits += 1
             return super().fit(X, y)
 
-    for random_state, n_fits in [(0, 2 * 2), (None, 6 * 2)]:
+    for random_state, n_trials in [(0, 2), (None, 6)]:
         Counted.n_fits = 0
         search = OptunaSearchCV(
             Counted(random_state=random_state),
@@ -123,13 +135,13 @@ def test_the_same_parameters_are_fitted_once_where_fits_are_seeded(table):
             random_state=0,
             refit=False,
             pruner=NO_PRUNING,
-        ).fit(*table)
-        assert Counted.n_fits == n_fits
-        by_value = zip(
-            search.cv_results_["param_C"],
-            search.cv_results_["mean_test_score"],
-            strict=True,
         )
+        nothing_left = pytest.warns(UserWarning, match="after 2 of n_trials=6")
+        with nothing_left if n_trials < 6 else nullcontext():
+            results = search.fit(*table).cv_results_
+        assert len(results["params"]) == n_trials
+        assert Counted.n_fits == 2 * n_trials
+        by_value = zip(results["param_C"], results["mean_test_score"], strict=True)
         assert len(set(by_value)) == 2
 
 
@@ -216,25 +228,40 @@ def test_the_users_logging_stays(table, capfd):
 
 
 def test_bad_trials_end_early_and_never_rank_first(table):
-    gains = [0.05, 0.01, 0.02, 0.03, 0.04, 0.06]
-
-    def space(trial):
-        return {"gain": trial.suggest_categorical("gain", gains)}
-
     search = OptunaSearchCV(
-        Curve(), space, n_trials=30, cv=2, random_state=0, refit=False
+        Curve(), {"gain": uniform(0, 0.1)}, n_trials=30, cv=2, random_state=0
     ).fit(*table)
     results = search.cv_results_
     pruned = results["state"] == "pruned"
-    assert 5 < pruned.sum() < 30
-    assert search.best_params_ == {"gain": 0.06}
+    assert 15 < pruned.sum() < 30
+    assert search.best_params_["gain"] == results["param_gain"].max()
     assert results["rank_test_score"][pruned].min() > (~pruned).sum()
-    # At a sixth of nine epochs.
-    assert set(results["n_epochs"][pruned]) == {2}
+    # After an eighteenth, a sixth and half of nine epochs.
+    assert set(results["n_epochs"][pruned]) <= {1, 2, 4}
     np.testing.assert_allclose(
         results["mean_test_score"],
         results["n_epochs"] * results["param_gain"].astype(float),
     )
+
+
+def test_the_mean_score_so_far_decides(table):
+    """The second trial is ahead at the look alone, the third all the way."""
+
+    class Course(Curve):
+        def score(self, X, y):
+            course = {0.1: [0.5] * 18, 0.2: [0.1, 0.1, 0.8], 0.3: [0.6] * 18}
+            return dict(enumerate(course[self.gain])).get(self.n_iter_ - 1, 0.9)
+
+    search = OptunaSearchCV(
+        Course(max_epochs=18), {"gain": [0.1, 0.2, 0.3]}, n_trials=3, cv=2, refit=False
+    ).set_params(storage=optuna.storages.InMemoryStorage(), study_name="s")
+    study = optuna.create_study(
+        storage=search.storage, study_name="s", direction="maximize"
+    )
+    for gain in (0.1, 0.2, 0.3):
+        study.enqueue_trial({"gain": gain})
+    results = search.fit(*table).cv_results_
+    assert results["state"].tolist() == ["complete", "pruned", "complete"]
 
 
 def test_the_refit_ends_at_the_same_share_of_its_own_course(images, tiny, monkeypatch):
@@ -361,6 +388,17 @@ def test_the_refit_stops_on_the_course_of_the_whole(images, tiny):
     assert refitted.history_["lr"].iloc[-1] > whole.history_["lr"].iloc[-1]
 
 
+def test_a_pruner_of_optuna_that_shows_a_part_of_the_study(table):
+    """Each trial of Hyperband draws for itself, and `fit` leaves the pruner alone."""
+    pruner = optuna.pruners.HyperbandPruner()
+    search = OptunaSearchCV(
+        Curve(), {"gain": uniform(0, 0.1)}, n_trials=9, cv=2, random_state=0
+    ).set_params(pruner=pruner, refit=False)
+    drawn = search.fit(*table).cv_results_["param_gain"]
+    assert len(set(drawn)) == len(drawn) == 9
+    assert vars(pruner) == vars(optuna.pruners.HyperbandPruner())
+
+
 def test_estimators_without_epochs_are_pruned_by_fold(table):
     search = OptunaSearchCV(
         make_pipeline(StandardScaler(), SVC(random_state=0)),
@@ -443,6 +481,59 @@ def test_a_score_for_failed_folds(table):
     assert first > 0.25
     assert second == 0.25
     assert search.best_score_ == (first + 0.25) / 2
+
+
+def test_a_fold_that_fails_late_has_the_score_for_failed_folds(table):
+    class Breaks(Curve):
+        def _epochs(self, X, y, **how):
+            for epoch in super()._epochs(X, y, **how):
+                if epoch == 5 and y[0] == 1:
+                    raise ArithmeticError("diverged")
+                yield epoch
+
+    X, y = table
+    order = np.argsort(y, kind="stable")
+    folds = [(order[::2], order[1::2]), (order[::-2], order[-2::-2])]
+    search = OptunaSearchCV(
+        Breaks(), {"gain": [0.1]}, n_trials=1, cv=folds, error_score=0.0, refit=False
+    )
+    with pytest.warns(FitFailedWarning, match="diverged"):
+        search.fit(X, y)
+    np.testing.assert_allclose(scores(search, 0), [0.9, 0.0])
+
+
+@pytest.mark.parametrize("estimator", [Curve(), LogisticRegression()])
+def test_a_scorer_that_always_fails_is_no_score(table, estimator):
+    def scorer(estimator, X, y):
+        raise ArithmeticError("no score")
+
+    search = OptunaSearchCV(
+        estimator, {"gain" if isinstance(estimator, Curve) else "C": [0.1]}, n_trials=1
+    ).set_params(cv=2, error_score=0.0, scoring=scorer, refit=False)
+    with (
+        pytest.warns(UserWarning, match="Scoring failed"),
+        pytest.raises(ValueError, match="1 of 1 failed"),
+    ):
+        search.fit(*table)
+
+
+class Stubborn(Callback):
+    def on_train_end(self, net, **kwargs):
+        raise RuntimeError("the log is closed")
+
+
+def test_a_callback_that_raises_when_a_fit_is_ended_early(images, tiny):
+    search = OptunaSearchCV(
+        tiny(max_epochs=3, callbacks=[Stubborn()]),
+        {"lr": [1e-3, 1e-2]},
+        n_trials=2,
+        cv=2,
+    ).set_params(pruner=optuna.pruners.ThresholdPruner(lower=2), refit=False)
+    with (
+        pytest.warns(UserWarning, match=r"could not be ended(.|\n)*the log is closed"),
+        pytest.raises(ValueError, match="all 2 were pruned"),
+    ):
+        search.fit(*images)
 
 
 def test_the_first_error_on_demand_leaves_the_study_as_it_was(table, tmp_path):

@@ -114,7 +114,7 @@ def study_of(drawn, scores):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"gain": [0.1]}, r"3 complete trials have \[0.9"),
+        ({"gain": [0.1], "seconds": [0, 1e-9, 2e-9]}, r"3 complete trials have \[0.9"),
         (
             lambda trial: (
                 {"gain": trial.suggest_float("gain", 0, 1)}

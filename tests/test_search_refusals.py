@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from skmedimg.architectures import Pretrained
+from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.model_selection import OptunaSearchCV
 from skmedimg.model_selection._study import open_storage
 
@@ -205,6 +205,49 @@ def test_other_starting_weights_or_functions_in_a_list(images, tiny, tmp_path):
             search(tiny(), augmentation=[None, dimmed])
 
 
+class Dimmed:
+    """An augmentation that reads alike whatever it does."""
+
+    def __init__(self, gain):
+        self.gain = gain
+
+    def __call__(self, x):
+        return x * self.gain
+
+
+def network(seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return ResNet(width=2, depth=1).build(1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"augmentation": Dimmed(0.5)}, {"augmentation": Dimmed(0.25)}),
+        ({"architecture": network(0)}, {"architecture": network(1)}),
+    ],
+)
+def test_values_that_read_alike(images, tiny, tmp_path, before, after):
+    def search(parameters, space):
+        search = OptunaSearchCV(
+            tiny(**parameters), {"lr": [1e-3], **space}, n_trials=1, cv=2, refit=False
+        )
+        search.set_params(
+            storage=tmp_path / "study.log", study_name="s" + "".join(space)
+        )
+        return search.fit(*images).study_.trials[0].datetime_start
+
+    begun = search(before, {})
+    assert search(before, {}) == begun
+    with pytest.raises(ValueError, match="of another set of values"):
+        search(after, {})
+    name, value = next(iter(before.items()))
+    search({}, {name: [value]})
+    with pytest.raises(ValueError, match="of another set of values"):
+        search({}, {name: [after[name]]})
+
+
 def test_what_a_run_changes_is_no_other_code(table, tmp_path):
     """Counters and logs of the user's own, in closures, globals and objects."""
     calls, maths = [], np
@@ -302,6 +345,13 @@ def test_all_trials_pruned(table):
 def test_no_time_for_a_trial(table):
     with pytest.raises(ValueError, match="timeout"):
         make_search(timeout=1e-9).fit(*table)
+
+
+def test_sqlite_in_memory_is_the_memory_of_one_process(table):
+    search = make_search(n_trials=2, storage="sqlite:///:memory:", study_name="s")
+    assert len(search.fit(*table).cv_results_["params"]) == 2
+    with pytest.raises(ValueError, match="n_jobs=2"):
+        search.set_params(n_jobs=2).fit(*table)
 
 
 def test_memory_of_one_process_is_not_shared(table):

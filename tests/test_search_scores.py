@@ -139,7 +139,7 @@ def test_a_failed_trial_has_no_mean_of_the_folds_that_worked(table):
     search = OptunaSearchCV(
         SVC(random_state=0),
         {"C": [0.5, 1.0, 2.0, 4.0]},
-        n_trials=9,
+        n_trials=4,
         cv=2,
         scoring=Undefined(2),
         pruner=WHOLE,

@@ -47,18 +47,32 @@ def this_process(search: str) -> dict[str, Any]:
     }
 
 
+def claim_of(search: str) -> str:
+    """Under which name a search claims an enqueued trial, which others claim too."""
+    return f"{OWNER} {search}"
+
+
+def owners(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """Whose trial it is; all who claim it until one has put down its name."""
+    attrs = trial.user_attrs
+    if OWNER in attrs:
+        return [attrs[OWNER]]
+    return [attrs[name] for name in attrs if name.startswith(claim_of(""))]
+
+
 def is_alive(trial: FrozenTrial) -> bool:
     """Whether the process that runs a trial is alive, as far as this one can tell."""
-    owner = trial.user_attrs.get(OWNER)
-    if owner is None:
-        return False
+    sign = trial.user_attrs.get(_ALIVE, 0.0)
+    return any(_is_alive(owner, sign) for owner in owners(trial))
+
+
+def _is_alive(owner: dict[str, Any], sign: float) -> bool:
     if owner["machine"] == _machine() and os.name == "posix":
         pid, started = owner["pid"], owner["started"]
         if pid == os.getpid() and started == _started(pid):
             return owner["search"] in _at_work
         return _runs(pid) and _started(pid) == started
-    sign = max(owner["at"], trial.user_attrs.get(_ALIVE, 0.0))
-    return time.time() - sign < _SILENCE
+    return time.time() - max(owner["at"], sign) < _SILENCE
 
 
 def _machine() -> str:

@@ -6,23 +6,20 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from skmedimg.model_selection._study import HORIZON, is_lost, n_known, position
+from skmedimg.model_selection._study import (
+    BY_FOLD,
+    HORIZON,
+    is_lost,
+    position,
+)
 
-# A third of the trials goes on at a sixth of the course. The curves of a grid of 36
-# trials of 18 epochs (1,000 images of PneumoniaMNIST, not those of `bench_search.py`,
-# and BreastMNIST) were replayed in 40 orders: the best trial was found in 38 of both,
-# in the median after .20 and .19 of the grid's cost. A look at a ninth found it in 39
-# and 40, after .16, but on the images of `bench_search.py` in none of two, where a look
-# at a sixth found it in three of three. A second look, at a third, lost it on
-# PneumoniaMNIST in 88 % of the orders, because the rate of a one-cycle schedule is
-# highest at a fifth: from epoch 4 to 12 the best trial was mostly 11th to 14th.
-# Optuna's ten random trials before its sampler begins, in place of five, take .03 more.
+# COMMENT
 _KEPT = 3
-_SHARE = 6
+_SHARES = (18, 6, 2)
 _RANDOM = 5
 
 
@@ -35,8 +32,7 @@ class SeededSampler(BaseSampler):
     """A sampler that is made anew for each trial, seeded by how many came before.
 
     What it draws depends on the seed and on the finished trials alone, so that a search
-    that was killed goes on as if it had not been. Lost trials do not count. Where what
-    it drew is known already, a random draw follows.
+    that was killed goes on as if it had not been. Lost trials do not count.
 
     Parameters
     ----------
@@ -53,11 +49,8 @@ class SeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the sampler of this trial."""
-        again = n_known(study, trial.number)
-        entropy = [self._seed, position(study, trial.number), again]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        # What is known was drawn last: of few values they hardly draw others.
-        self._sampler = RandomSampler(seed) if again else self._make(seed=seed)
+        seed = seed_at(self._seed, position(study, trial.number))
+        self._sampler = self._make(seed=seed)
         if not isinstance(self._sampler, BaseSampler):
             raise TypeError(
                 f"sampler={self._make!r} made {self._sampler!r}, and no sampler of "
@@ -105,13 +98,15 @@ class SeededSampler(BaseSampler):
 
 
 class EarlyPruner(BasePruner):
-    """One look, at a share of each trial's own course.
+    """Successive halving, by the mean score of a trial over its epochs so far.
 
-    At a sixth of its epochs (or folds) a trial goes on only if it is in the best third
-    of those that came so far; a rung of asynchronous successive halving. A share rather
-    than an epoch, because a schedule makes the same epoch another thing where the
-    epochs are searched. Optuna's `SuccessiveHalvingPruner` would count a lost trial,
-    and so end otherwise after a crash.
+    After an eighteenth, a sixth and half of its own epochs (or folds) a trial goes on
+    only if it is in the best third of those that came so far; asynchronous, so that
+    none waits for others. The mean, because the score at one epoch says little while
+    the rate of a one-cycle schedule is high. Shares rather than epochs, because a
+    schedule makes the same epoch another thing where the epochs are searched. Optuna's
+    `SuccessiveHalvingPruner` would count a lost trial, and so end otherwise after a
+    crash.
 
     References
     ----------
@@ -120,31 +115,60 @@ class EarlyPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial is to end here."""
-        step = trial.last_step
-        if step is None or step != _look(trial):
+        if trial.last_step not in (looks := _looks(trial)):
             return False
-        value = trial.intermediate_values[step]
+        look = looks.index(trial.last_step)
         # Of trials with the same parameters one: those that are drawn again and again
         # are not to be in the way of others.
-        values = {
-            _point(t): t.intermediate_values[_look(t)]
-            for t in study.get_trials(deepcopy=False)
+        scores = {
+            point(t.params) or t.number: _mean_score(t, look)
+            for t in [*study.get_trials(deepcopy=False), trial]
             if HORIZON in t.user_attrs
             and not is_lost(t)
-            and _look(t) in t.intermediate_values
+            and _looks(t)[look] in t.intermediate_values
         }
-        values[_point(trial)] = value
-        best = np.sort(list(values.values()))[::-1]
-        return not value >= best[max(1, len(best) // _KEPT) - 1]
+        best = np.sort(list(scores.values()))[::-1]
+        kept = best[max(1, len(best) // _KEPT) - 1]
+        return not _mean_score(trial, look) >= kept
+
+    def by_promise(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Trials whose parameters were pruned and never trained to the end.
+
+        Those that came furthest are first, by their scores there.
+        """
+        ended = {point(t.params) for t in trials if t.state == TrialState.COMPLETE}
+        pruned = [
+            (looks.index(t.last_step), t)
+            for t in trials
+            if t.state == TrialState.PRUNED
+            and point(t.params) not in ended
+            and t.last_step in (looks := _looks(t))
+        ]
+        pruned.sort(key=lambda p: (p[0], _mean_score(p[1], p[0])), reverse=True)
+        return [trial for _, trial in pruned]
 
 
-def _point(trial: FrozenTrial) -> str:
-    """What a trial stands for; one that has drawn nothing for itself."""
-    return repr(sorted(trial.params.items()) or trial.number)
+def point(params: dict[str, Any]) -> str:
+    """What tells one set of parameters from another; empty where none was drawn."""
+    return repr(sorted(params.items())) if params else ""
 
 
-def _look(trial: FrozenTrial) -> int:
-    return max(1, round(trial.user_attrs[HORIZON] / _SHARE))
+def _looks(trial: FrozenTrial) -> list[int]:
+    horizon = trial.user_attrs[HORIZON]
+    return [max(1, round(horizon / share)) for share in _SHARES]
+
+
+def _mean_score(trial: FrozenTrial, look: int) -> float:
+    """Mean over the epochs up to a look; that over folds is what a trial reports."""
+    step, values = _looks(trial)[look], trial.intermediate_values
+    if BY_FOLD in trial.user_attrs:
+        return values[step]
+    return float(np.mean([value for at, value in values.items() if at <= step]))
+
+
+def seed_at(seed: int, position: int) -> int:
+    """Seed of one trial, by how many came before."""
+    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0])
 
 
 def check_sampling(sampler: Any, pruner: Any) -> None:

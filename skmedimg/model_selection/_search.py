@@ -3,9 +3,9 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import signature
+from copy import deepcopy
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +33,6 @@ from sklearn.utils.validation import (
 
 from skmedimg._fit_names import fits_named, names_from
 from skmedimg._sequence import ImageSequence
-from skmedimg._words import without_address
 from skmedimg.images import is_lazy
 from skmedimg.model_selection._grouped import (
     MultilabelStratifiedGroupKFold,
@@ -49,10 +48,7 @@ from skmedimg.model_selection._space import last_step
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from skmedimg.model_selection._space import Space
     from skmedimg.model_selection._trial_runner import Plan
-
-_AT_ONCE = 64  # images that are read together
 
 
 class OptunaSearchCV(BaseSearchCV):
@@ -61,9 +57,9 @@ class OptunaSearchCV(BaseSearchCV):
     scikit-learn's search contract, with three things more. Parameters are proposed by a
     sampler of Optuna that learns from the trials before. The folds of a trial of an
     image estimator train together, an epoch at a time, and a trial whose mean score is
-    behind ends there; other estimators are looked at after a sixth of their folds, at
-    least one. The study may be kept in a file or a database: the same call goes on
-    after a crash, and several processes or machines work on one study.
+    behind ends there; other estimators are looked at after a few of their folds. The
+    study may be kept in a file or a database: the same call goes on after a crash, and
+    several processes or machines work on one study.
 
     Parameters
     ----------
@@ -78,8 +74,8 @@ class OptunaSearchCV(BaseSearchCV):
         the number of the trial, alone. "default" is `default_search_space`.
     n_trials : int, default=20
         Trials of the study in all, those of earlier calls and other processes, and
-        those that failed, included. Where the first three all fail with one error, the
-        search ends there.
+        those that failed, included. The search ends before where the first three all
+        fail with one error, or where nothing is left to try.
     timeout : float, default=None
         Seconds after which this call begins no further trial.
     cv : int, splitter or iterable, default=None
@@ -98,7 +94,8 @@ class OptunaSearchCV(BaseSearchCV):
         makes one a trial from ``seed``, which keeps the promise of `random_state`; a
         sampler itself is taken as it is.
     pruner : optuna pruner, default=None
-        What ends trials early. None lets the best third go on at a sixth of the course;
+        What ends trials early. None lets the best third, by the mean score so far, go
+        on after an eighteenth, a sixth and half of the course;
         ``optuna.pruners.NopPruner()`` ends none.
     storage : str, path or optuna storage, default=None
         Where the study is kept: a database ("sqlite:///study.db",
@@ -163,9 +160,10 @@ class OptunaSearchCV(BaseSearchCV):
     each fold; its score is then that of what it chose, and the refit chooses again.
 
     Where all that draws at random is seeded (each ``random_state`` of the estimator is
-    an int), parameters that are known already are not fitted again, but others drawn at
-    random in their place; where ten draws give none, the trial has the result of the
-    first. Among `study_.trials` each such draw is a failed one.
+    an int), parameters that are known already are not fitted again: others take their
+    place, drawn at random, or, where a thousand draws give none, those that were pruned
+    are trained to the end, the most promising first. Where none is left either, the
+    search ends with a warning. Among `study_.trials` what was drawn in vain is failed.
 
     Best of many scores, the best score is too good an estimate. Nested cross-validation
     gives an honest one, ``cross_val_score(search, X, y, cv=PatientKFold(5))``, with the
@@ -354,6 +352,7 @@ class OptunaSearchCV(BaseSearchCV):
         self, X: Any, y: Any, splits: list, scorer: Any, routed: Bunch
     ) -> Iterator["Plan"]:
         """Make what the processes need, and the study that they share."""
+        from skmedimg.model_selection._about import about_search
         from skmedimg.model_selection._sampling import check_sampling
         from skmedimg.model_selection._space import make_space
         from skmedimg.model_selection._study import finished, open_study, shared_storage
@@ -367,7 +366,7 @@ class OptunaSearchCV(BaseSearchCV):
             routed.scorer.score,
             getattr(X, "groups", None),
         ]
-        about = self._about(space, X, y, splits, besides)
+        about = about_search(self, space, X, y, splits, besides)
         name = self.study_name or f"search-{joblib.hash(about)[:12]}"
         n_jobs = effective_n_jobs(self.n_jobs)
         with shared_storage(self.storage, n_jobs) as (opened, storage):
@@ -388,7 +387,7 @@ class OptunaSearchCV(BaseSearchCV):
                 n_trials=self.n_trials,
                 deadline=time.time() + (self.timeout or math.inf),
                 sampler=self.sampler,
-                pruner=self.pruner,
+                pruner=deepcopy(self.pruner),  # some note what they are given
                 seed=_seed(self.random_state),
                 n_jobs=n_jobs,
                 verbose=self.verbose,
@@ -404,36 +403,6 @@ class OptunaSearchCV(BaseSearchCV):
 
             check_folder(folder, last.random_state)
 
-    def _about(
-        self, space: "Space", X: Any, y: Any, splits: list, besides: list
-    ) -> dict[str, Any]:
-        """What makes two searches one study."""
-        from skmedimg._fit_key import code_of
-        from skmedimg.model_selection._study import CODE, DATA
-
-        estimator = _plain(self.estimator)
-        maximised = f", maximised {self.refit!r}" if isinstance(self.refit, str) else ""
-        return {
-            "space": space.describe(),
-            "estimator": without_address(estimator.__repr__(N_CHAR_MAX=10**6)),
-            "scoring": without_address(repr(self.scoring)) + maximised,
-            CODE: code_of(self.param_distributions, estimator, self.scoring),
-            DATA: _fingerprint(X, y, splits, [*besides, self._starting_weights()]),
-        }
-
-    def _starting_weights(self) -> list[str]:
-        """Which weights the fits may begin with, whatever file they are in."""
-        prefix, last = last_step(self.estimator)
-        if not hasattr(last, "_epochs"):  # no image estimator
-            return []
-        from skmedimg._fit_key import weights_key
-
-        weights, space = [getattr(last, "weights", None)], self.param_distributions
-        if isinstance(space, Mapping) and f"{prefix}weights" in space:
-            searched: Any = space[f"{prefix}weights"]
-            weights += list(getattr(searched, "choices", searched))
-        return [weights_key(w) for w in weights if w is not None]
-
     def _run(self, plan: "Plan") -> None:
         from skmedimg.model_selection._trial_runner import run_trials
 
@@ -446,12 +415,30 @@ class OptunaSearchCV(BaseSearchCV):
 
     def _read(self, plan: "Plan") -> list["FrozenTrial"]:
         """Set what the study tells, and which trial is the best."""
-        from skmedimg.model_selection._study import finished, read_results, read_study
+        from optuna.samplers import BaseSampler
+
+        from skmedimg.model_selection._study import (
+            finished,
+            has_nothing_left,
+            read_results,
+            read_study,
+        )
 
         self.study_ = read_study(
             plan.storage, plan.study_name, keep=self.storage is not None
         )
         trials = finished(self.study_)
+        # A sampler that is passed may have an end of its own.
+        ended = (
+            not isinstance(plan.sampler, BaseSampler) and time.time() < plan.deadline
+        )
+        if ended and has_nothing_left(self.study_, plan.n_trials):
+            warnings.warn(
+                f"The search ended after {len(trials)} of n_trials={plan.n_trials} "
+                "trials: nothing that is new is left to try.",
+                UserWarning,
+                stacklevel=3,
+            )
         results = read_results(
             trials, plan.space.restore, len(plan.splits), plan.error_score
         )
@@ -500,9 +487,10 @@ class OptunaSearchCV(BaseSearchCV):
         state = super().__getstate__()
         if "study_" not in state:
             return state
-        from skmedimg.model_selection._study import in_memory
+        from skmedimg.model_selection._study import in_memory, told_of_storage
 
-        return state | {"study_": in_memory(state["study_"])}
+        with told_of_storage():
+            return state | {"study_": in_memory(state["study_"])}
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Tell which metadata go where.
@@ -552,49 +540,3 @@ def _seed(random_state: Any) -> int:
     if isinstance(random_state, Integral):
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _plain(estimator: Any) -> Any:
-    """An estimator without what does not change its scores."""
-    plain = clone(estimator)
-    params = plain.get_params(deep=True)
-    for name, value in params.items():
-        above, _, last = name.rpartition("__")
-        if last in ("checkpoint", "device", "verbose", "n_jobs"):
-            # As it is by default, which does not show.
-            owner = params.get(above) if above else plain
-            plain.set_params(**{name: _default(type(owner), last)})
-        elif last == "callbacks" and isinstance(value, list):
-            # Functions there make loggers.
-            kept = [cb for cb in value if isinstance(cb, type) or not callable(cb)]
-            plain.set_params(**{name: kept or None})
-    return plain
-
-
-def _default(of: type, name: str) -> Any:
-    """Default of a parameter; None where it has none."""
-    parameter = signature(of).parameters.get(name)
-    if parameter is None or parameter.default is parameter.empty:
-        return None
-    return parameter.default
-
-
-def _pixels(X: Any) -> np.ndarray:
-    return X.to_numpy() if isinstance(X, ImageSequence) else np.asarray(X)
-
-
-def _fingerprint(X: Any, y: Any, splits: list, besides: list) -> str:
-    """Tells other data or folds from these."""
-    images = X
-    if isinstance(X, ImageSequence | np.ndarray):
-        # A part at a time: it may not fit into memory. Alike wherever it is kept.
-        parts = (X[i : i + _AT_ONCE] for i in range(0, len(X), _AT_ONCE))
-        images = [joblib.hash(np.ascontiguousarray(_pixels(part))) for part in parts]
-    besides = [
-        {name: np.asarray(value) for name, value in part.items()}
-        if isinstance(part, dict)
-        else part
-        for part in besides
-    ]
-    labels = None if y is None else np.asarray(y)
-    return str(joblib.hash([images, labels, splits, besides]))

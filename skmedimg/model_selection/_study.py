@@ -5,7 +5,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,20 +14,28 @@ import numpy as np
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import rankdata
 from sklearn.exceptions import FitFailedWarning
 
-from skmedimg.model_selection._liveness import OWNER, is_alive, this_process
+from skmedimg.model_selection._liveness import (
+    OWNER,
+    claim_of,
+    is_alive,
+    owners,
+    this_process,
+)
 
 # Names of what a study of ours keeps beside Optuna's own.
 _MARK = "skmedimg"
 RESULT = "result"
 HORIZON = "horizon"
-KNOWN = "known"
+BY_FOLD = "by_fold"  # and not by epoch
 # Names of the parts of what makes two searches the same that cannot be read.
 DATA = "data"
 CODE = "code"
+VALUES = "set of values"
 _DIFFERS = {
     DATA: (
         "images, labels, patients, weights or folds are not the same (a cv that "
@@ -38,8 +46,14 @@ _DIFFERS = {
         "functions or classes of your own, in the space, the estimator or the scoring, "
         "or what they name, have changed, or Python's version"
     ),
+    VALUES: (
+        "what a parameter of the estimator holds, or an object in a list of the space, "
+        "is not the same, though it reads alike"
+    ),
 }
 
+_JOURNAL = b'{"op_code"'  # how a journal of Optuna begins
+_MEMORY = (None, "", ":memory:")  # SQLite's names of it
 _HOPELESS = 3  # so many first trials that all fail alike end a search
 
 
@@ -101,21 +115,22 @@ def open_storage(storage: Any) -> BaseStorage:
             f"storage={storage!r} must be the URL of a database, the path of a journal "
             "file, a storage of Optuna or None."
         )
-    if isinstance(storage, os.PathLike):
-        return _open_journal(Path(storage))
-    if "://" in storage or storage.startswith(("sqlite:", "postgresql:")):
-        return _open_database(storage)
+    if _is_url(storage):
+        return _open_database(str(storage))
     return _open_journal(Path(storage))
+
+
+def _is_url(storage: str | os.PathLike) -> bool:
+    return isinstance(storage, str) and (
+        "://" in storage or storage.startswith(("sqlite:", "postgresql:"))
+    )
 
 
 def _open_journal(path: Path) -> BaseStorage:
     try:
-        journal = JournalStorage(JournalFileBackend(str(path)))
-        # Read it before anything is written to it; Optuna forgives a last line that a
-        # crash has cut short, whatever it is.
-        with path.open("rb") as file:
-            if file.read(1) not in (b"{", b""):
-                raise ValueError("its lines are no JSON objects")
+        backend = JournalFileBackend(str(path))
+        _mend_journal(path, backend)
+        journal = JournalStorage(backend)
         journal.get_all_studies()
         return journal
     except OSError as error:
@@ -131,6 +146,24 @@ def _open_journal(path: Path) -> BaseStorage:
         ) from error
 
 
+def _mend_journal(path: Path, backend: JournalFileBackend) -> None:
+    """Take a last line away that a crash or a full disk has cut short.
+
+    Optuna reads past it, and then writes the next one behind it: nothing after that
+    could be read again.
+    """
+    with path.open("rb") as file:
+        begins = file.read(len(_JOURNAL))
+    if begins[:1] not in (b"{", b""):
+        raise ValueError("its lines are no JSON objects")
+    if begins != _JOURNAL:  # it is not ours to mend
+        return
+    with get_lock_file(backend._lock), path.open("rb+") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
 def _open_database(url: str) -> BaseStorage:
     import sqlalchemy
 
@@ -141,6 +174,8 @@ def _open_database(url: str) -> BaseStorage:
             f"storage={url!r} is no URL of a database ({error}): pass, for example, "
             "'sqlite:///study.db'."
         ) from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database in _MEMORY:
+        return InMemoryStorage()  # it would be gone with the first connection
     shown = parsed.render_as_string(hide_password=True)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
@@ -195,7 +230,22 @@ def shared_storage(storage: Any, n_jobs: int) -> Iterator[tuple[BaseStorage, Any
                 f"n_jobs={n_jobs} processes cannot share storage={storage!r}: pass "
                 "storage=None, a file or a database."
             )
-        yield opened, opened if n_jobs == 1 else storage
+        yield opened, opened if n_jobs == 1 else _from_anywhere(storage)
+
+
+def _from_anywhere(storage: Any) -> Any:
+    """A storage as a process in another folder finds it: workers are used again."""
+    if not isinstance(storage, str | os.PathLike):
+        return storage
+    if not _is_url(storage):
+        return Path(storage).absolute()
+    import sqlalchemy
+
+    url = sqlalchemy.make_url(str(storage))
+    path = url.database or ""
+    if url.get_backend_name() != "sqlite" or path.startswith("file:"):
+        return storage
+    return url.set(database=os.path.abspath(path)).render_as_string(hide_password=False)
 
 
 def open_study(
@@ -274,8 +324,9 @@ def ours(study: optuna.study.Study) -> list[FrozenTrial]:
     """Trials begun by searches and not lost, by number."""
     return [
         t
-        for t in study.get_trials(deepcopy=False)
-        if OWNER in t.user_attrs and not is_lost(t)
+        # A pruner may be given a study that shows a part of them.
+        for t in study._storage.get_all_trials(study._study_id, deepcopy=False)
+        if owners(t) and t.state != TrialState.WAITING and not is_lost(t)
     ]
 
 
@@ -289,16 +340,6 @@ def position(study: optuna.study.Study, number: int) -> int:
     return sum(trial.number < number for trial in ours(study))
 
 
-def n_known(study: optuna.study.Study, number: int) -> int:
-    """How many trials in a row, before this one, drew what was known already."""
-    count = 0
-    for trial in reversed(study.get_trials(deepcopy=False)[:number]):
-        if trial.state.is_finished() and not is_lost(trial):
-            break
-        count += KNOWN in trial.user_attrs
-    return count
-
-
 def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:
     """Begin a trial that tells from its first moment whose it is.
 
@@ -307,11 +348,13 @@ def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:
     """
     storage, me = study._storage, this_process(search)
     for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        # Enqueued by the user; of several processes that claim it one gets it.
-        storage.set_trial_user_attr(waiting._trial_id, OWNER, me)
-        if storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-            storage.set_trial_user_attr(waiting._trial_id, OWNER, me)
-            return optuna.trial.Trial(study, waiting._trial_id)
+        # Enqueued; of several processes that claim it one gets it.
+        number = waiting._trial_id
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            storage.set_trial_user_attr(number, claim_of(search), me)
+            if storage.set_trial_state_values(number, TrialState.RUNNING):
+                storage.set_trial_user_attr(number, OWNER, me)
+                return optuna.trial.Trial(study, number)
     begun = optuna.create_trial(state=TrialState.RUNNING, user_attrs={OWNER: me})
     return optuna.trial.Trial(
         study, storage.create_new_trial(study._study_id, template_trial=begun)
@@ -321,7 +364,7 @@ def begin_trial(study: optuna.study.Study, search: str) -> optuna.trial.Trial:
 def bury_lost_trials(study: optuna.study.Study) -> None:
     """End the trials of processes that are dead, each exactly once."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if OWNER not in trial.user_attrs or is_alive(trial):
+        if not owners(trial) or is_alive(trial):
             continue
         try:
             tell(study, trial.number, trial.user_attrs.get(RESULT))
@@ -348,6 +391,11 @@ def tell(study: optuna.study.Study, number: int, result: dict[str, Any] | None) 
     """End a trial as its result says; without one it is lost."""
     state = TrialState[result["state"].upper()] if result else TrialState.FAIL
     value = result["value"] if result and state == TrialState.COMPLETE else None
+    if result is None:
+        # `GridSampler` takes failed trials for points that it has been to.
+        trial = trial_of(study, number)
+        if "grid_id" in trial.system_attrs and not trial.state.is_finished():
+            study._storage.set_trial_system_attr(trial._trial_id, "grid_id", -1)
     study.tell(number, value, state=state)
 
 
@@ -360,6 +408,11 @@ def let_stop(study: optuna.study.Study) -> None:
 def has_stopped(study: optuna.study.Study) -> bool:
     """Whether the sampler has nothing more to propose."""
     return study._stop_flag
+
+
+def has_nothing_left(study: optuna.study.Study, n_trials: int) -> bool:
+    """Whether a search ended by itself before it had made all its trials."""
+    return len(ours(study)) < n_trials and not is_hopeless(study)
 
 
 # -- what it found ---------------------------------------------------------------------

@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Generator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from traceback import format_exc
@@ -21,11 +21,17 @@ from sklearn.utils.validation import _check_method_params
 
 from skmedimg._fit_names import fits_named, names_from
 from skmedimg.model_selection._liveness import at_work, signs_of_life
-from skmedimg.model_selection._sampling import EarlyPruner, SeededSampler, make_sampler
+from skmedimg.model_selection._sampling import (
+    EarlyPruner,
+    SeededSampler,
+    make_sampler,
+    point,
+    seed_at,
+)
 from skmedimg.model_selection._space import Params, Space
 from skmedimg.model_selection._study import (
+    BY_FOLD,
     HORIZON,
-    KNOWN,
     RESULT,
     begin_trial,
     bury_lost_trials,
@@ -35,7 +41,6 @@ from skmedimg.model_selection._study import (
     has_stopped,
     is_hopeless,
     let_stop,
-    n_known,
     open_storage,
     ours,
     position,
@@ -44,7 +49,7 @@ from skmedimg.model_selection._study import (
     trial_of,
 )
 
-_DRAWS_ANEW = 10  # of parameters that are known already
+_DRAWS = 1000  # so many find what is left of a few hundred values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +193,19 @@ class Fold:
 
     def close(self) -> None:
         """End the training, and let go of images and network."""
-        self._steps.close()
-        self._test = ()
-        del self._steps, self.estimator
+        try:
+            self._steps.close()
+        except Exception:  # a callback that is told of the end may raise anything
+            if self.plan.error_score == "raise":
+                raise
+            warnings.warn(
+                f"A fit could not be ended as it should:\n{format_exc()}",
+                UserWarning,
+                stacklevel=2,
+            )
+        finally:
+            self._test = ()
+            del self._steps, self.estimator
 
 
 @dataclass
@@ -202,6 +217,7 @@ class Trial:
     folds: list[Fold] = field(default_factory=list)
     best: tuple[float, int | None, list] = (-math.inf, None, [])
     announce: bool = False  # how long the search may take, after the first step
+    to_the_end: bool = False  # whatever the pruner says
 
     def run(self, params: Params) -> dict[str, Any]:
         """Train until the end, or until it is pruned or fails; tell its result."""
@@ -216,6 +232,7 @@ class Trial:
                 if step == 1 and all(fold.score_error for fold in self.folds):
                     # It will not be different at the end.
                     self.folds[0].error = self.folds[0].score_error
+                    state = "fail"
                     break
                 if math.isnan(mean):
                     # A score may be undefined at first; a fit fails for good.
@@ -226,7 +243,7 @@ class Trial:
                 if last:
                     continue
                 self._note(mean, step)
-                if self.trial.should_prune():
+                if not self.to_the_end and self.trial.should_prune():
                     state = "pruned"
                     break
         return self._result(state)
@@ -250,6 +267,7 @@ class Trial:
         """Fit fold by fold; tells whether it was the last."""
         n_splits = len(self.plan.splits)
         self.trial.set_user_attr(HORIZON, n_splits)
+        self.trial.set_user_attr(BY_FOLD, True)
         for index in range(n_splits):
             with ExitStack() as own:
                 self._open(params, index, own).advance()
@@ -303,7 +321,7 @@ class Trial:
             epoch = self.folds[0].step
         elif goes_back:
             epoch = max(fold.step for fold in self.folds)
-            if self.best[0] > value:
+            if self.best[0] > value and not self._failed():
                 value, epoch, scores = self.best
         open_ = [None] * (len(self.plan.splits) - len(self.folds))
         names = dict.fromkeys(name for row in scores if row for name in row)
@@ -400,7 +418,7 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
         at = position(study, trial.number)
         announce = plan.verbose > 0 and at == plan.n_before
         if at >= plan.n_trials:
-            tell(study, trial.number, None)
+            _forget(study, trial.number)
             return
         with signs_of_life(trial):
             result, same = _undertake(plan, study, trial, announce)
@@ -437,10 +455,16 @@ def _undertake(
             raise
         return Trial(plan, trial).undrawn(format_exc()), None
     same = _the_same(plan, study, trial, params)
-    if same is None or _may_go_on(study, same):
-        return Trial(plan, trial, announce=announce).run(params), None
-    if _is_drawn_anew(study, trial):
-        trial.set_user_attr(KNOWN, True)
+    asked_for = "fixed_params" in trial_of(study, trial.number).system_attrs
+    if same is None or _may_go_on(study, same, asked_for):
+        to_the_end = same is not None and asked_for
+        run = Trial(plan, trial, announce=announce, to_the_end=to_the_end).run
+        return run(params), None
+    if isinstance(study.sampler, SeededSampler) and trial.params and not asked_for:
+        if instead := _instead(plan, study, trial):
+            study.enqueue_trial(instead)
+        else:
+            study.stop()
         return None, same
     trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
     return same.user_attrs[RESULT], same
@@ -469,19 +493,40 @@ def _the_same(
     return next((t for t in same if t.state.name == "COMPLETE"), same[0])
 
 
-def _may_go_on(study: optuna.study.Study, trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial that was pruned would not be, now that more trials are known."""
+def _may_go_on(
+    study: optuna.study.Study, trial: optuna.trial.FrozenTrial, asked_for: bool
+) -> bool:
+    """Whether a trial was pruned that would not be now, or that is wanted even so."""
     pruned = trial.state == optuna.trial.TrialState.PRUNED
     # Others may write to the trial that they are asked about.
-    ours = isinstance(study.pruner, EarlyPruner)
-    return pruned and ours and not study.pruner.prune(study, trial)
+    if not (pruned and isinstance(study.pruner, EarlyPruner)):
+        return False
+    return asked_for or not study.pruner.prune(study, trial)
 
 
-def _is_drawn_anew(study: optuna.study.Study, trial: optuna.trial.Trial) -> bool:
-    """Whether another draw may give what is not known yet."""
-    asked_for = "fixed_params" in trial_of(study, trial.number).system_attrs
-    draws = isinstance(study.sampler, SeededSampler) and trial.params
-    return bool(draws) and not asked_for and n_known(study, trial.number) < _DRAWS_ANEW
+def _instead(
+    plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial
+) -> Params | None:
+    """Parameters at random that no trial has had; then those that were pruned."""
+    begun = {
+        point(t.system_attrs.get("fixed_params", t.params))
+        for t in study.get_trials(deepcopy=False)
+        if not t.state.is_finished() and t.number != trial.number
+    }
+    known = begun | {point(t.params) for t in finished(study)}
+    seed = seed_at(plan.seed, position(study, trial.number))
+    apart = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    for _ in range(_DRAWS):
+        drawn = apart.ask()
+        with suppress(Exception):  # a function of the user's may raise anything
+            plan.space.suggest(drawn)
+        if point(drawn.params) not in known:
+            return drawn.params
+    if isinstance(study.pruner, EarlyPruner):
+        for pruned in study.pruner.by_promise(finished(study)):
+            if point(pruned.params) not in begun:
+                return pruned.params
+    return None
 
 
 def _forget(study: optuna.study.Study, number: int) -> None:
