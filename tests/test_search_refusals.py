@@ -66,6 +66,15 @@ def test_a_storage_that_cannot_be_reached(table, storage):
     assert "secret" not in str(error.value)
 
 
+def test_a_sampler_that_needs_more_than_a_seed(table, tmp_path):
+    search = make_search(storage=tmp_path / "study.log")
+    with pytest.raises(
+        TypeError, match=r"GridSampler.*cannot be called with seed alone"
+    ):
+        search.set_params(sampler=optuna.samplers.GridSampler).fit(*table)
+    assert not (tmp_path / "study.log").exists()
+
+
 def test_a_storage_of_another_kind(table):
     with pytest.raises(TypeError, match="storage=3 must be"):
         make_search(storage=3).fit(*table)

@@ -51,11 +51,6 @@ class SeededSampler(BaseSampler):
         """Make the sampler of this trial."""
         seed = seed_at(self._seed, position(study, trial.number))
         self._sampler = self._make(seed=seed)
-        if not isinstance(self._sampler, BaseSampler):
-            raise TypeError(
-                f"sampler={self._make!r} made {self._sampler!r}, and no sampler of "
-                "Optuna."
-            )
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(
@@ -178,11 +173,27 @@ def check_sampling(sampler: Any, pruner: Any) -> None:
             f"sampler={sampler!r} must be a sampler of Optuna, or a callable that "
             "makes one from a seed, such as optuna.samplers.TPESampler."
         )
+    if callable(sampler):
+        made = _make_one(sampler)
+        if not isinstance(made, BaseSampler):
+            raise TypeError(
+                f"sampler={sampler!r} made {made!r}, and no sampler of Optuna."
+            )
     if not (pruner is None or isinstance(pruner, BasePruner)):
         raise TypeError(
             f"pruner={pruner!r} must be a pruner of Optuna, such as "
             "optuna.pruners.NopPruner()."
         )
+
+
+def _make_one(sampler: Callable[..., Any]) -> Any:
+    try:
+        return sampler(seed=0)
+    except TypeError as error:
+        raise TypeError(
+            f"sampler={sampler!r} cannot be called with seed alone ({error}): pass a "
+            "sampler that is made already, or a function of seed that makes one."
+        ) from error
 
 
 def make_sampler(sampler: Any, seed: int, n_jobs: int) -> BaseSampler:

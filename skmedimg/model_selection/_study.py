@@ -500,7 +500,8 @@ def read_results(
 def _check_rows(rows: Sequence[dict[str, Any]], complete: np.ndarray) -> None:
     if not rows:
         raise ValueError(
-            "no trial was finished: give timeout more seconds, or leave it out."
+            "no trial was finished: give timeout more seconds, or leave it out. Trials "
+            "that still run in other processes are taken in by the next call."
         )
     errors = [row["error"] for row in rows if row["error"]]
     if complete.any():
