@@ -326,7 +326,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         net.initialize()
         if before is not None:
             # Only `partial_fit` goes on in the same course; it knows no patience.
-            _hand_over(before, net, moments="patience" not in course)
+            _hand_over(before, net, same_course="patience" not in course)
         return net
 
     def _learning_rate(self) -> float:
@@ -452,13 +452,23 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
 
     def _partial_fit(self, data: TrainingSet, first: bool) -> None:
         """One epoch at a constant rate, going on with the state of the optimizer."""
+        everyone = np.arange(len(data))
         if first:
-            self.image_spec_ = data.fit_spec(np.arange(len(data)))
+            self.image_spec_ = data.fit_spec(everyone)
         rng = self._generator(not first)
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
         self._remember(data, not first)
-        for _ in self._train(data, np.arange(len(data)), None, rng, not first, course):
-            pass
+        try:
+            for _ in self._train(data, everyone, None, rng, not first, course):
+                pass
+        except ValueError as error:
+            if len(data) == 1 and "more than 1 value per channel" in str(error):
+                raise ValueError(
+                    "partial_fit was given a single image, and this network makes one "
+                    "value a channel of it, of which BatchNorm knows no variance: pass "
+                    "two or more distinct images at a time."
+                ) from error
+            raise
         self._publish(keep_optimizer=True)
 
     def _publish(self, *, keep_optimizer: bool = False) -> None:
@@ -576,10 +586,13 @@ def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
     return torch.zeros(n, spec.channels, *spec.size)
 
 
-def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
-    """History of a fitted net, and what its optimizer has gathered."""
+def _hand_over(before: ImageNet, net: ImageNet, *, same_course: bool) -> None:
+    """History of a fitted net; what optimizer and norms have gathered."""
     net.history.extend(copy.deepcopy(list(before.history)))
-    if moments and type(net.optimizer_) is type(before.optimizer_):
+    if not same_course:
+        return
+    net.earlier_ = before.n_seen_, dict(before.module_.named_buffers())
+    if type(net.optimizer_) is type(before.optimizer_):
         pairs = zip(before.module_.parameters(), net.module_.parameters(), strict=True)
         hand_over_moments(before.optimizer_, net.optimizer_, dict(pairs))
 

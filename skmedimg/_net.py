@@ -37,6 +37,8 @@ from skmedimg.exceptions import NonFiniteLossError
 
 # So many images tell means and variances to a percent.
 _SETTLING_IMAGES = 1024
+# Least share of the newest images in them: weights have moved since the earlier ones.
+_LEAST_SHARE = 0.1
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
@@ -105,6 +107,10 @@ class ImageNet(NeuralNetClassifier):
         self.seed = seed
 
     device: Any
+    # Images that the statistics of BatchNorm are of; those of the calls before, and
+    # the buffers of the network that `partial_fit` goes on from.
+    n_seen_ = 0
+    earlier_: tuple[int, dict[str, torch.Tensor]] | None = None
 
     # -- what skorch asks for ------------------------------------------------------
 
@@ -224,6 +230,7 @@ class ImageNet(NeuralNetClassifier):
                 module.set_generator(None)
             del self.generator_, self.alone_, self.best_
             del self.step_, self.n_steps_, self.ends_
+            self.earlier_ = None
             module.eval()
 
     @torch.inference_mode(False)
@@ -243,6 +250,7 @@ class ImageNet(NeuralNetClassifier):
         # Callbacks have begun: what they have gathered since comes back as well.
         done = 0 if checkpoint is None else checkpoint.restore(self, train, valid)
         self.n_steps_ = max(1, self.horizon * train.n_batches)
+        self.n_seen_ = len(train) + (self.earlier_[0] if self.earlier_ else 0)
         return done
 
     def _let_go(self) -> None:
@@ -379,28 +387,46 @@ class ImageNet(NeuralNetClassifier):
         """Take the statistics of BatchNorm from images as they are.
 
         Those of augmented images differ, which moves all probabilities and the accuracy
-        at .5 with them (Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+        at .5 with them (Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021). Those
+        of earlier calls of `partial_fit` count by their number of images: a few of one
+        class say little about all.
         """
         if self.augment is None:
             return
         self._set_training(True)  # which leaves frozen features out
-        norms = [
-            m
-            for m in self.module_.modules()
+        norms = {
+            name: m
+            for name, m in self.module_.named_modules()
             if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None
-        ]
+        }
         self.module_.eval()
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
+        momenta = [norm.momentum for norm in norms.values()]
+        for norm in norms.values():
             norm.train().reset_running_stats()
             norm.momentum = None  # the mean over all batches
         few = -(-_SETTLING_IMAGES * feed.n_batches // len(feed))
         with torch.inference_mode(False), torch.no_grad():
             for x, _, _ in itertools.islice(feed, few if norms else 0):
                 self.infer(x)
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum in zip(norms.values(), momenta, strict=True):
             norm.momentum = momentum
         self.module_.eval()
+        if self.earlier_:
+            self._blend_with_earlier(norms, *self.earlier_, n=len(feed))
+
+    def _blend_with_earlier(
+        self,
+        norms: dict[str, Any],
+        n_before: int,
+        before: dict[str, torch.Tensor],
+        n: int,
+    ) -> None:
+        n = min(n, _SETTLING_IMAGES)
+        share = max(n / min(n_before + n, _SETTLING_IMAGES), _LEAST_SHARE)
+        for name, norm in norms.items():
+            for key in ("running_mean", "running_var"):
+                now = getattr(norm, key)
+                now.lerp_(before[f"{name}.{key}"].to(now.device), 1 - share)
 
     def _weighted_loss(
         self,

@@ -288,8 +288,10 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         """Train one epoch on these images, at a constant learning rate.
 
         The first call fixes the layout and intensities of the images and the classes.
-        After `fit`, it goes on from the fitted network. Functions among `callbacks` are
-        called anew at each call: a logger that they make has one epoch.
+        After `fit`, it goes on from the fitted network. The statistics of BatchNorm are
+        then those of all calls, `fit` included, weighted by their images; the newest
+        call counts a tenth at least. Functions among `callbacks` are called anew at
+        each call: a logger that they make has one epoch.
 
         Parameters
         ----------

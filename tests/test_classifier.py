@@ -140,6 +140,31 @@ def test_partial_fit_after_fit_goes_on(tiny, images):
     assert (clf.n_iter_, clf.image_spec_) == (3, spec)
 
 
+@pytest.mark.parametrize("few", [slice(1), slice(0, 20, 2)])
+def test_few_images_do_not_replace_what_fit_has_measured(tiny, images, few):
+    X, y = images
+    clf = tiny(max_epochs=15).fit(X, y)
+    assert clf.score(X, y) == 1
+    before = clf.module_.stem[1].running_var.clone()
+    clf.set_params(lr=1e-12).partial_fit(X[few], y[few])
+    assert clf.score(X, y) == 1
+    moved = (clf.module_.stem[1].running_var / before).log().abs().max()
+    assert 0 < moved < 0.2
+
+
+def test_partial_fit_of_one_image_that_has_no_variance(tiny, images):
+    X, y = images
+
+    def dense(*_):
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(100, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)
+        )
+
+    clf = tiny(architecture=dense).partial_fit(X, y, [0, 1])
+    with pytest.raises(ValueError, match=r"single image.*two or more"):
+        clf.partial_fit(X[:1], y[:1])
+
+
 def test_fit_after_partial_fit_starts_its_own_moments(tiny, images):
     X, y = images
     kept = tiny(warm_start=True).partial_fit(X, y, classes=[0, 1])
