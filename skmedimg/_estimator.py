@@ -36,15 +36,15 @@ from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
 from skmedimg._modules import hand_over_moments
-from skmedimg._net import ImageNet
+from skmedimg._net import ImageNet, as_frame
 from skmedimg._per_image import one_per_image
+from skmedimg._probing import blank, output_shape
 from skmedimg._random import drawing_from, seed_of
 from skmedimg._sklearn_callbacks import CallbackSupportMixin, begin_context, told
 from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
-from skmedimg.images import ImageSpec
 
 
 class BaseImageEstimator(CallbackSupportMixin, ImageInference):
@@ -293,6 +293,8 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         if before is not None:
             self._check_same_network()
             module = copy.deepcopy(before.module_).to(device)
+            if getattr(self, "_frozen", False):
+                module.requires_grad_(True)  # what is to stay frozen is so again below
         else:
             module = self._build_module(data, train, seeds[0])
         training, inference = check_precision(
@@ -347,13 +349,11 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         if not isinstance(self.weights, Pretrained):
             return {}
         self.weights._validate_params()
-        probe = _blank(self.image_spec_, 2).to(self.device_)
+        probe = blank(self.image_spec_, 2).to(self.device_)
         name, head = head_of(module.eval(), probe)
         if self.weights.freeze == "features":
             module.requires_grad_(False)
             head.requires_grad_(True)
-        elif getattr(self, "_frozen", False):  # by an earlier fit, which goes on
-            module.requires_grad_(True)
         return {"lr_scale": self.weights.lr_scale, "head": name}
 
     def _course(self, n_images: int) -> dict[str, Any]:
@@ -385,7 +385,10 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             )
             module = module.to("cpu").eval()
             # One image: a network that squeezes gives (n_outputs,) for it.
-            shapes = {n: self._output_shape(module, _blank(spec, n)) for n in (2, 1)}
+            shapes = {
+                n: output_shape(module, blank(spec, n), self.architecture)
+                for n in (2, 1)
+            }
         if shapes[2] == (2, 2) and self._n_outputs == 1:
             # A head with one logit a class is as good for two classes.
             self._n_outputs = 2
@@ -397,22 +400,10 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
                 )
         new_head = not isinstance(self.architecture, nn.Module)
         if self.weights is not None:
-            new_head = load_weights(module, self.weights, _blank(spec, 2))
+            new_head = load_weights(module, self.weights, blank(spec, 2))
         if new_head:
             self._start_head(module, data, train)
         return module
-
-    def _output_shape(self, module: nn.Module, probe: torch.Tensor) -> tuple[int, ...]:
-        """Shape of what the network gives for blank images."""
-        try:
-            with torch.no_grad():
-                output = module(probe)
-        except Exception as error:  # a network may raise anything
-            raise ValueError(
-                f"architecture={self.architecture!r} cannot take images of "
-                f"{tuple(probe.shape[1:])} (channels, then pixels): {error}"
-            ) from error
-        return tuple(getattr(output, "shape", ()))
 
     def _start_head(
         self, module: nn.Module, data: TrainingSet, train: np.ndarray
@@ -421,9 +412,12 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         # A callable may have given one of our networks another head.
         head = module.head if isinstance(module, Network) else None
         if isinstance(head, nn.Linear) and head.bias is not None:
-            bias = torch.from_numpy(self._prior_logits(data, train))
+            prior = torch.from_numpy(self._prior_logits(data, train))
             with torch.no_grad():
-                head.bias.copy_(bias)
+                head.bias.zero_()
+                # Log-odds are one number, and that of the last where two classes have
+                # a logit each.
+                head.bias[-len(prior) :] = prior
 
     @torch.inference_mode(False)
     def _feeds(
@@ -482,7 +476,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
 
     def _note_history(self) -> None:
         self.n_iter_ = len(self.net_.history)
-        self.history_ = _as_frame(self.net_.history)
+        self.history_ = as_frame(self.net_.history)
 
     def _as_it_stands(self) -> dict[str, Any]:
         """Fitted attributes, by now, of a copy that further epochs leave alone."""
@@ -491,7 +485,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         # Training's generator stays with training.
         apart = {id(net.__dict__.pop("generator_", None)): None}
         net.module = net.module_ = copy.deepcopy(net.module_, apart)
-        history = {"history_": _as_frame(net.history), "n_iter_": len(net.history)}
+        history = {"history_": as_frame(net.history), "n_iter_": len(net.history)}
         return {"net_": net, **history}
 
     def _remember(self, data: TrainingSet, goes_on: bool) -> None:
@@ -581,11 +575,6 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         return tags
 
 
-def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
-    """So many images without anything in them."""
-    return torch.zeros(n, spec.channels, *spec.size)
-
-
 def _hand_over(before: ImageNet, net: ImageNet, *, same_course: bool) -> None:
     """History of a fitted net; what optimizer and norms have gathered."""
     net.history.extend(copy.deepcopy(list(before.history)))
@@ -600,15 +589,3 @@ def _hand_over(before: ImageNet, net: ImageNet, *, same_course: bool) -> None:
 def shown(part: Any) -> str | None:
     """How a part reads, where that tells it from others of its kind."""
     return repr(part) if isinstance(part, str | BaseEstimator) else None
-
-
-def _as_frame(history: Any) -> Any:
-    import pandas as pd
-
-    columns = ["epoch", "train_loss", "valid_loss", "valid_acc", "lr", "seconds"]
-    columns.append("images_per_second")
-    frame = pd.DataFrame([dict(row) for row in history])
-    # Whatever else callbacks have recorded, skorch's EpochScoring for one, follows.
-    own = [c for c in frame if not str(c).endswith("_best") and c not in columns]
-    own = [c for c in own if c not in ("batches", "dur")]
-    return frame[[c for c in columns if c in frame] + own]

@@ -481,16 +481,22 @@ class ImageNet(NeuralNetClassifier):
         if loss < self.best_[0]:
             self.best_ = (loss, epoch, self._snapshot())
 
-    def _snapshot(self) -> dict[str, torch.Tensor]:
-        state = self.module_.state_dict()
-        return {name: value.detach().clone() for name, value in state.items()}
+    def _snapshot(self) -> dict[str, Any]:
+        # Not all of it need be tensors.
+        return copy.deepcopy(self.module_.state_dict())
 
     def _finite(self) -> torch.Tensor:
-        """Whether all weights and running statistics are finite."""
-        state = self.module_.state_dict().values()
-        return torch.stack([v.isfinite().all() for v in state]).all()
+        """Whether all weights and running statistics are finite.
 
-    def _stop_at(self, batch: int, last_finite: dict[str, torch.Tensor]) -> None:
+        Other buffers may be infinite for good: the mask of attention, for one.
+        """
+        values: list[torch.Tensor] = list(self.module_.parameters())
+        for module in self.module_.modules():
+            if isinstance(module, _BatchNorm):
+                values += module.buffers(recurse=False)
+        return torch.stack([v.isfinite().all() for v in values]).all()
+
+    def _stop_at(self, batch: int, last_finite: dict[str, Any]) -> None:
         epoch = self.history[-1, "epoch"]
         module = copy.deepcopy(self.module_)
         if last_finite:
@@ -543,3 +549,16 @@ class ImageNet(NeuralNetClassifier):
                 self.inference_precision = torch.float32
             self.module_.to(self.device)
             self.initialize_optimizer()
+
+
+def as_frame(history: Any) -> Any:
+    """The history of a net as the table that users see."""
+    import pandas as pd
+
+    columns = ["epoch", "train_loss", "valid_loss", "valid_acc", "lr", "seconds"]
+    columns.append("images_per_second")
+    frame = pd.DataFrame([dict(row) for row in history])
+    # Whatever else callbacks have recorded, skorch's EpochScoring for one, follows.
+    own = [c for c in frame if not str(c).endswith("_best") and c not in columns]
+    own = [c for c in own if c not in ("batches", "dur")]
+    return frame[[c for c in columns if c in frame] + own]

@@ -254,6 +254,17 @@ def test_two_logits_do_for_two_classes(tiny, data):
     clf.partial_fit(X, y == 1).score(X, y == 1)
 
 
+def test_two_logits_start_at_the_class_frequencies(tiny, data):
+    def network(in_channels, n_outputs, spatial_dims):
+        return ResNet(width=4, depth=1).build(in_channels, 2, spatial_dims)
+
+    X, y = data
+    clf = tiny(architecture=network, lr=1e-12, class_weight={0: 1, 1: 18}).fit(X, y > 1)
+    np.testing.assert_allclose(
+        clf.module_.head.bias.detach(), [0, np.log(18 * 4 / 8)], atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("architecture", "match"),
     [

@@ -415,7 +415,11 @@ def test_rates_may_change_between_partial_fits(tiny, images, optimizer):
     torch.testing.assert_close(parameters_of(same), parameters_of(other))
 
 
-def test_features_are_thawed_by_a_warm_start(tiny, images, colour_source):
+@pytest.mark.parametrize("change", [{"weights__freeze": None}, {"weights": None}])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_features_are_thawed_by_a_warm_start(
+    tiny, images, colour_source, change, method
+):
     X, y = images
     weights = Pretrained(colour_source.module_.state_dict(), freeze="features")
     clf = tiny(weights=weights, warm_start=True)
@@ -424,13 +428,13 @@ def test_features_are_thawed_by_a_warm_start(tiny, images, colour_source):
     before = features_of(clf)
     frozen = features_of(clf.fit(X, y))
     assert all(torch.equal(before[name], frozen[name]) for name in before)
-    clf.set_params(weights__freeze=None).fit(X, y)
+    getattr(clf.set_params(**change), method)(X, y)
     thawed = features_of(clf)
     assert not torch.equal(
         before["stages.0.conv2.weight"], thawed["stages.0.conv2.weight"]
     )
     with pytest.raises(ValueError, match="lr_scale"):
-        clf.set_params(weights__lr_scale=-1.0).fit(X, y)
+        clf.set_params(weights=weights, weights__lr_scale=-1.0).fit(X, y)
 
 
 def test_rates_of_pretrained_features_outlive_a_gpu(tiny, images):

@@ -66,6 +66,28 @@ def test_weights_that_diverge_in_the_last_step(tiny):
         clf.fit(X, Y)
 
 
+def test_masks_may_be_infinite_and_states_more_than_tensors(tiny):
+    class Masked(nn.Module):
+        def __init__(self, in_channels, n_outputs, spatial_dims):
+            super().__init__()
+            self.head = nn.Linear(42, n_outputs)
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+        def forward(self, x):
+            x = x.flatten(2).transpose(1, 2).expand(-1, -1, 2)
+            return self.head((x + self.mask).softmax(2).sum(2))
+
+        def get_extra_state(self):
+            return {"scale": 1}
+
+        def set_extra_state(self, state):
+            self.scale = state["scale"]
+
+    clf = tiny(architecture=Masked, max_epochs=2, early_stopping=True).fit(X, Y)
+    assert clf.n_iter_ == 2
+    assert clf.module_.scale == 1
+
+
 def test_predictions_are_never_nan(tiny):
     clf = tiny(lr=1e36, optimizer="sgd", schedule="constant", batch_size=N).fit(X, Y)
     with pytest.raises(ValueError, match=r"NaN or infinite values for X\[\d+\].*lr"):
