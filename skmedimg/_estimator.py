@@ -38,7 +38,12 @@ from skmedimg._intensity import ShiftMonitor, measure, patterns_of
 from skmedimg._modules import hand_over_moments
 from skmedimg._net import ImageNet, as_frame
 from skmedimg._per_image import one_per_image
-from skmedimg._probing import blank, output_shape
+from skmedimg._probing import (
+    blank,
+    keep_to_its_layout,
+    output_shape,
+    warn_of_probabilities,
+)
 from skmedimg._random import drawing_from, seed_of
 from skmedimg._sklearn_callbacks import CallbackSupportMixin, begin_context, told
 from skmedimg._weights import head_of, load_weights
@@ -398,6 +403,9 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
                     f"architecture={self.architecture!r} gave outputs of shape {shape} "
                     f"for {n} image(s); the labels need {(n, self._n_outputs)} logits."
                 )
+        with drawing_from(generator):
+            keep_to_its_layout(module, blank(spec, 2))
+            warn_of_probabilities(module, blank(spec, 2))
         new_head = not isinstance(self.architecture, nn.Module)
         if self.weights is not None:
             new_head = load_weights(module, self.weights, blank(spec, 2))

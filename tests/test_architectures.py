@@ -293,6 +293,36 @@ def test_architecture_that_does_not_fit(tiny, data, architecture, match):
         tiny(architecture=architecture).fit(*data)
 
 
+@pytest.mark.parametrize(
+    ("layer", "n_outputs", "warns"),
+    [
+        (nn.Sigmoid(), 1, True),
+        (nn.Softmax(1), 3, True),
+        (nn.LogSoftmax(1), 1, True),
+        (nn.LogSoftmax(1), 3, False),
+    ],
+)
+def test_network_that_gives_probabilities(tiny, data, layer, n_outputs, warns):
+    def network(*shape):
+        return nn.Sequential(pooled(*shape), layer)
+
+    X, y = data
+    clf = tiny(architecture=network)
+    y = y if n_outputs == 3 else y > 0
+    if not warns:
+        clf.fit(X, y)
+        return
+    with pytest.warns(UserWarning, match=rf"ends in {type(layer).__name__}.*logits"):
+        clf.fit(X, y)
+
+
+def test_gates_within_a_network_are_no_probabilities(tiny, data):
+    def network(*shape):
+        return nn.Sequential(nn.Sigmoid(), pooled(*shape))
+
+    assert tiny(architecture=network).fit(*data).n_iter_ == 1
+
+
 def test_names():
     names = list_architectures()
     assert names == sorted(names)

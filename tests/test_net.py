@@ -309,6 +309,31 @@ def test_narrow_strided_networks_train_in_the_plain_layout(images):
     assert all(seen)
 
 
+class Viewing(nn.Module):
+    """Reads a feature map as rows without a copy, as many tutorials do."""
+
+    def __init__(self, in_channels, n_outputs, dims):
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.conv, self.head = conv(in_channels, 4, 3), nn.LazyLinear(n_outputs)
+
+    def forward(self, x):
+        rows = x.view(x.size(0), -1).mean(1, keepdim=True)
+        x = self.conv(x)
+        return self.head(x.view(x.size(0), -1)) + rows
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 3), (6, 7, 5, 3)])
+def test_networks_that_view_feature_maps_as_rows(tiny, shape):
+    X = np.random.default_rng(0).normal(size=(N, *shape))
+    clf = tiny(architecture=Viewing, early_stopping=True, validation_fraction=0.3)
+    clf.fit(X, Y).set_params(early_stopping=False).partial_fit(X, Y)
+    proba = pickle.loads(pickle.dumps(clf)).predict_proba(X)
+    one_by_one = [clf.predict_proba(X[[i]])[0] for i in range(N)]
+    np.testing.assert_allclose(one_by_one, proba, atol=1e-6)
+    assert len(clf.embed(X)) == N
+
+
 def test_masked_pixels_are_refused(images):
     X, y = images
     with pytest.raises(ValueError, match=r"4000 masked pixels.*fill"):
