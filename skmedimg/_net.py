@@ -332,6 +332,12 @@ class ImageNet(NeuralNetClassifier):
         if self.augment is not None:
             x, mix = self.augment(x, self.generator_)
         y_pred = self.infer(x)
+        if not isinstance(y_pred, torch.Tensor):
+            raise TypeError(
+                f"The network gives a {type(y_pred).__name__} while it trains, and a "
+                "tensor otherwise: let it give the logits alone, for example by "
+                "aux_logits=False in torchvision."
+            )
         loss = self._weighted_loss(y_pred, y, w, mix)
         penalised = loss + self.l1 * self._absolute_weights() if self.l1 else loss
         with nullcontext() if self.alone_ else undisturbed():

@@ -438,6 +438,11 @@ def make_augment(
         return None
     if isinstance(augmentation, str):
         augmentation = Augmentation(**PRESETS[augmentation])
+    if isinstance(augmentation, type):
+        raise TypeError(
+            f"augmentation={augmentation.__name__} is a class: pass an object of it "
+            "that knows what to change, for example Augmentation(rotation=10)."
+        )
     if isinstance(augmentation, Augmentation):
         augmentation.check(spec.spatial_dims)
         return _Drawn(augmentation)

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 from torch import nn
 from torch.nn.functional import pad
@@ -260,6 +262,7 @@ def test_weights_to_start_from(tiny, images, tmp_path):
         tmp_path / "weights.pt",
         str(tmp_path / "checkpoint.pt"),
         FrozenEstimator(source),
+        FrozenEstimator(make_pipeline(FunctionTransformer(), source)),
     ):
         callback = FirstWeights()
         tiny(weights=weights, callbacks=[callback]).fit(X, 1 - y)
@@ -395,6 +398,26 @@ def test_pretrained_weights_that_do_not_fit(tiny, images, colour_source):
     for bad in ({"freeze": "all"}, {"lr_scale": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             tiny(weights=Pretrained(state, **bad)).fit(X, y)
+
+
+def test_pretrained_filters_take_other_channels_behind_an_embedding(tiny, images):
+    class Embedding(nn.Module):
+        def __init__(self, in_channels, n_outputs, spatial_dims):
+            super().__init__()
+            self.places = nn.Parameter(torch.zeros(1, 4, 8, 8))
+            self.conv = nn.Conv2d(in_channels, 4, 3)
+            self.head = nn.Linear(4, n_outputs)
+
+        def forward(self, x):
+            return self.head((self.conv(x) + self.places).mean((2, 3)))
+
+    X, y = images
+    colour = tiny(architecture=Embedding).fit(np.stack([X] * 3, -1), y)
+    grey = Pretrained(colour.module_.state_dict(), freeze="features")
+    clf = tiny(architecture=Embedding, weights=grey).fit(X, y)
+    torch.testing.assert_close(
+        clf.module_.conv.weight, colour.module_.conv.weight.sum(1, keepdim=True)
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])

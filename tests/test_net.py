@@ -115,6 +115,12 @@ def test_loss_that_is_not_a_number(tiny):
     assert (error.value.epoch, error.value.batch) == (2, 1)
 
 
+def test_network_that_gives_more_than_logits_in_training(tiny):
+    clf = tiny(architecture=Faulty(lambda out: (out, out)), batch_size=4)
+    with pytest.raises(TypeError, match=r"gives a tuple while it trains.*aux_logits"):
+        clf.fit(X, Y)
+
+
 def interrupt(*_, **__):
     raise KeyboardInterrupt
 
