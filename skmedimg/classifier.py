@@ -302,7 +302,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         classes : array-like of shape (n_classes,), default=None
             All classes; required in the first call.
         sample_weight : array-like of shape (n,), default=None
-            Weights of the images.
+            Weights of the images of this call against one another: as they are scaled
+            to a mean of 1 in each call, equal ones do nothing.
 
         Returns
         -------
