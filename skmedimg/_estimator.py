@@ -36,15 +36,20 @@ from skmedimg._fingerprints import Fingerprints, patient_key
 from skmedimg._inference import ImageInference
 from skmedimg._intensity import ShiftMonitor, measure, patterns_of
 from skmedimg._modules import hand_over_moments
-from skmedimg._net import ImageNet
+from skmedimg._net import ImageNet, as_frame
 from skmedimg._per_image import one_per_image
+from skmedimg._probing import (
+    blank,
+    keep_to_its_layout,
+    output_shape,
+    warn_of_probabilities,
+)
 from skmedimg._random import drawing_from, seed_of
 from skmedimg._sklearn_callbacks import CallbackSupportMixin, begin_context, told
 from skmedimg._weights import head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
-from skmedimg.images import ImageSpec
 
 
 class BaseImageEstimator(CallbackSupportMixin, ImageInference):
@@ -293,6 +298,8 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         if before is not None:
             self._check_same_network()
             module = copy.deepcopy(before.module_).to(device)
+            if getattr(self, "_frozen", False):
+                module.requires_grad_(True)  # what is to stay frozen is so again below
         else:
             module = self._build_module(data, train, seeds[0])
         training, inference = check_precision(
@@ -326,7 +333,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         net.initialize()
         if before is not None:
             # Only `partial_fit` goes on in the same course; it knows no patience.
-            _hand_over(before, net, moments="patience" not in course)
+            _hand_over(before, net, same_course="patience" not in course)
         return net
 
     def _learning_rate(self) -> float:
@@ -347,13 +354,11 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         if not isinstance(self.weights, Pretrained):
             return {}
         self.weights._validate_params()
-        probe = _blank(self.image_spec_, 2).to(self.device_)
+        probe = blank(self.image_spec_, 2).to(self.device_)
         name, head = head_of(module.eval(), probe)
         if self.weights.freeze == "features":
             module.requires_grad_(False)
             head.requires_grad_(True)
-        elif getattr(self, "_frozen", False):  # by an earlier fit, which goes on
-            module.requires_grad_(True)
         return {"lr_scale": self.weights.lr_scale, "head": name}
 
     def _course(self, n_images: int) -> dict[str, Any]:
@@ -385,7 +390,10 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             )
             module = module.to("cpu").eval()
             # One image: a network that squeezes gives (n_outputs,) for it.
-            shapes = {n: self._output_shape(module, _blank(spec, n)) for n in (2, 1)}
+            shapes = {
+                n: output_shape(module, blank(spec, n), self.architecture)
+                for n in (2, 1)
+            }
         if shapes[2] == (2, 2) and self._n_outputs == 1:
             # A head with one logit a class is as good for two classes.
             self._n_outputs = 2
@@ -395,24 +403,15 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
                     f"architecture={self.architecture!r} gave outputs of shape {shape} "
                     f"for {n} image(s); the labels need {(n, self._n_outputs)} logits."
                 )
+        with drawing_from(generator):
+            keep_to_its_layout(module, blank(spec, 2))
+            warn_of_probabilities(module, blank(spec, 2))
         new_head = not isinstance(self.architecture, nn.Module)
         if self.weights is not None:
-            new_head = load_weights(module, self.weights, _blank(spec, 2))
+            new_head = load_weights(module, self.weights, blank(spec, 2))
         if new_head:
             self._start_head(module, data, train)
         return module
-
-    def _output_shape(self, module: nn.Module, probe: torch.Tensor) -> tuple[int, ...]:
-        """Shape of what the network gives for blank images."""
-        try:
-            with torch.no_grad():
-                output = module(probe)
-        except Exception as error:  # a network may raise anything
-            raise ValueError(
-                f"architecture={self.architecture!r} cannot take images of "
-                f"{tuple(probe.shape[1:])} (channels, then pixels): {error}"
-            ) from error
-        return tuple(getattr(output, "shape", ()))
 
     def _start_head(
         self, module: nn.Module, data: TrainingSet, train: np.ndarray
@@ -421,9 +420,12 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         # A callable may have given one of our networks another head.
         head = module.head if isinstance(module, Network) else None
         if isinstance(head, nn.Linear) and head.bias is not None:
-            bias = torch.from_numpy(self._prior_logits(data, train))
+            prior = torch.from_numpy(self._prior_logits(data, train))
             with torch.no_grad():
-                head.bias.copy_(bias)
+                head.bias.zero_()
+                # Log-odds are one number, and that of the last where two classes have
+                # a logit each.
+                head.bias[-len(prior) :] = prior
 
     @torch.inference_mode(False)
     def _feeds(
@@ -452,13 +454,23 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
 
     def _partial_fit(self, data: TrainingSet, first: bool) -> None:
         """One epoch at a constant rate, going on with the state of the optimizer."""
+        everyone = np.arange(len(data))
         if first:
-            self.image_spec_ = data.fit_spec(np.arange(len(data)))
+            self.image_spec_ = data.fit_spec(everyone)
         rng = self._generator(not first)
         course = {"max_epochs": 1, "horizon": 1, "schedule": "constant"}
         self._remember(data, not first)
-        for _ in self._train(data, np.arange(len(data)), None, rng, not first, course):
-            pass
+        try:
+            for _ in self._train(data, everyone, None, rng, not first, course):
+                pass
+        except ValueError as error:
+            if len(data) == 1 and "more than 1 value per channel" in str(error):
+                raise ValueError(
+                    "partial_fit was given a single image, and this network makes one "
+                    "value a channel of it, of which BatchNorm knows no variance: pass "
+                    "two or more distinct images at a time."
+                ) from error
+            raise
         self._publish(keep_optimizer=True)
 
     def _publish(self, *, keep_optimizer: bool = False) -> None:
@@ -472,7 +484,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
 
     def _note_history(self) -> None:
         self.n_iter_ = len(self.net_.history)
-        self.history_ = _as_frame(self.net_.history)
+        self.history_ = as_frame(self.net_.history)
 
     def _as_it_stands(self) -> dict[str, Any]:
         """Fitted attributes, by now, of a copy that further epochs leave alone."""
@@ -481,7 +493,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         # Training's generator stays with training.
         apart = {id(net.__dict__.pop("generator_", None)): None}
         net.module = net.module_ = copy.deepcopy(net.module_, apart)
-        history = {"history_": _as_frame(net.history), "n_iter_": len(net.history)}
+        history = {"history_": as_frame(net.history), "n_iter_": len(net.history)}
         return {"net_": net, **history}
 
     def _remember(self, data: TrainingSet, goes_on: bool) -> None:
@@ -571,15 +583,13 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         return tags
 
 
-def _blank(spec: ImageSpec, n: int) -> torch.Tensor:
-    """So many images without anything in them."""
-    return torch.zeros(n, spec.channels, *spec.size)
-
-
-def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
-    """History of a fitted net, and what its optimizer has gathered."""
+def _hand_over(before: ImageNet, net: ImageNet, *, same_course: bool) -> None:
+    """History of a fitted net; what optimizer and norms have gathered."""
     net.history.extend(copy.deepcopy(list(before.history)))
-    if moments and type(net.optimizer_) is type(before.optimizer_):
+    if not same_course:
+        return
+    net.earlier_ = before.n_seen_, dict(before.module_.named_buffers())
+    if type(net.optimizer_) is type(before.optimizer_):
         pairs = zip(before.module_.parameters(), net.module_.parameters(), strict=True)
         hand_over_moments(before.optimizer_, net.optimizer_, dict(pairs))
 
@@ -587,15 +597,3 @@ def _hand_over(before: ImageNet, net: ImageNet, *, moments: bool) -> None:
 def shown(part: Any) -> str | None:
     """How a part reads, where that tells it from others of its kind."""
     return repr(part) if isinstance(part, str | BaseEstimator) else None
-
-
-def _as_frame(history: Any) -> Any:
-    import pandas as pd
-
-    columns = ["epoch", "train_loss", "valid_loss", "valid_acc", "lr", "seconds"]
-    columns.append("images_per_second")
-    frame = pd.DataFrame([dict(row) for row in history])
-    # Whatever else callbacks have recorded, skorch's EpochScoring for one, follows.
-    own = [c for c in frame if not str(c).endswith("_best") and c not in columns]
-    own = [c for c in own if c not in ("batches", "dur")]
-    return frame[[c for c in columns if c in frame] + own]

@@ -16,6 +16,11 @@ from skmedimg.images import ImageArray, ImageSpec
 # Air is -1024 HU and the densest bone about 3000: beyond lies padding and metal.
 _HU_RANGE = (-1024.0, 3071.0)
 _AIR_AT_MOST = -200.0
+_BELOW_AIR = -1200.0
+# An image is odd that is so many times as wide as the median one. A larger share of
+# them is a scanner of its own, a smaller one are artefacts, markers and the like.
+_ODD_WIDTH = 3.0
+_ODD_SHARE = 0.05
 _TAILS = (0.5, 99.5)
 _TAIL_SAMPLE = 4096
 _PATTERN_BLOCKS = 8
@@ -197,11 +202,15 @@ def fit_intensity(
     # A constant channel (variance zero up to rounding) is centred and left unscaled.
     flat = variance <= 1e-10 * np.maximum(mean**2, 1e-30)
     pattern, agreement = _fit_pattern(images, rows, weight, spec)
+    ends = np.array([measures.low.min(), measures.high.max()], dtype=float)
+    if intensity == "clipped" and window is not None:
+        # An artefact is no range to compare other images with.
+        ends = np.clip(ends, *window)
     return replace(
         spec,
         mean=tuple(mean.tolist()),
         std=tuple(np.sqrt(np.where(flat, 1.0, variance)).tolist()),
-        value_range=(float(measures.low.min()), float(measures.high.max())),
+        value_range=(float(ends[0]), float(ends[1])),
         pattern=pattern,
         pattern_agreement=agreement,
     )
@@ -212,15 +221,34 @@ def _choose(
 ) -> tuple[str, tuple[float, float] | None]:
     if spec.tabular or np.dtype(spec.dtype).itemsize == 1:
         return "dataset", None
-    # Only Hounsfield units put air hundreds below zero, in most images.
-    if np.median(measures.low) <= _AIR_AT_MOST and measures.high.max() < 1e5:
+    if _in_hounsfield_units(measures):
         low = max(_HU_RANGE[0], float(measures.tails[:, 0].min()))
         high = min(_HU_RANGE[1], float(measures.tails[:, 1].max()))
         return ("window", (low, high)) if low < high else ("dataset", None)
     width = measures.tails[:, 1] - measures.tails[:, 0]
-    if width.max() > 3 * np.median(width) > 0:
+    reach = _ODD_WIDTH * float(np.median(width))
+    odd = width > reach
+    # Between 0 and 1 somebody has brought them to one scale, as 8 bits are.
+    on_one_scale = measures.low.min() >= 0 and measures.high.max() <= 1
+    if reach == 0 or on_one_scale or not odd.any():
+        return "dataset", None
+    if odd.mean() > _ODD_SHARE:
         return "percentile", None
-    return "dataset", None
+    low, high = measures.tails[~odd, 0].min(), measures.tails[~odd, 1].max()
+    # With room for a rare finding that is brighter than all else.
+    return "clipped", (float(min(low, high - reach)), float(max(high, low + reach)))
+
+
+def _in_hounsfield_units(measures: Measures) -> bool:
+    """Whether air lies hundreds below zero in most images, and next to nothing below.
+
+    Padding of CT lies there, but is of one value. Phases and velocities of MR, signed
+    as well, have a tail.
+    """
+    if np.median(measures.low) > _AIR_AT_MOST or measures.high.max() >= 1e5:
+        return False
+    tail = measures.tails[:, 0]
+    return bool(np.mean((tail < _BELOW_AIR) & (tail > measures.low)) <= 0.5)
 
 
 def _rescaled_sums(

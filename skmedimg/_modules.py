@@ -37,6 +37,8 @@ def trains_channels_last(
     PyTorch's BatchNorm: below 16 channels they write to one cache line, and two are no
     faster than one. Single-precision volumes gain more from their convolutions.
     """
+    if contiguous_inputs in module._forward_pre_hooks.values():
+        return False
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     for m in module.modules():
         if isinstance(m, _CONVS) and max(m.kernel_size) == 1 and max(m.stride) > 1:
@@ -46,6 +48,14 @@ def trains_channels_last(
             if isinstance(m, nn.BatchNorm2d) or precision == torch.bfloat16:
                 return False
     return True
+
+
+def contiguous_inputs(_: nn.Module, inputs: tuple) -> tuple:
+    """A hook for networks that cannot take channels-last batches.
+
+    Clones, as a grey one counts as contiguous and as channels-last at once.
+    """
+    return tuple(x.clone(memory_format=torch.contiguous_format) for x in inputs)
 
 
 def lay_out_filters(module: nn.Module, *, channels_last: bool) -> None:

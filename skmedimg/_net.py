@@ -37,6 +37,8 @@ from skmedimg.exceptions import NonFiniteLossError
 
 # So many images tell means and variances to a percent.
 _SETTLING_IMAGES = 1024
+# Least share of the newest images in them: weights have moved since the earlier ones.
+_LEAST_SHARE = 0.1
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
@@ -105,6 +107,10 @@ class ImageNet(NeuralNetClassifier):
         self.seed = seed
 
     device: Any
+    # Images that the statistics of BatchNorm are of; those of the calls before, and
+    # the buffers of the network that `partial_fit` goes on from.
+    n_seen_ = 0
+    earlier_: tuple[int, dict[str, torch.Tensor]] | None = None
 
     # -- what skorch asks for ------------------------------------------------------
 
@@ -224,6 +230,7 @@ class ImageNet(NeuralNetClassifier):
                 module.set_generator(None)
             del self.generator_, self.alone_, self.best_
             del self.step_, self.n_steps_, self.ends_
+            self.earlier_ = None
             module.eval()
 
     @torch.inference_mode(False)
@@ -243,6 +250,7 @@ class ImageNet(NeuralNetClassifier):
         # Callbacks have begun: what they have gathered since comes back as well.
         done = 0 if checkpoint is None else checkpoint.restore(self, train, valid)
         self.n_steps_ = max(1, self.horizon * train.n_batches)
+        self.n_seen_ = len(train) + (self.earlier_[0] if self.earlier_ else 0)
         return done
 
     def _let_go(self) -> None:
@@ -324,6 +332,12 @@ class ImageNet(NeuralNetClassifier):
         if self.augment is not None:
             x, mix = self.augment(x, self.generator_)
         y_pred = self.infer(x)
+        if not isinstance(y_pred, torch.Tensor):
+            raise TypeError(
+                f"The network gives a {type(y_pred).__name__} while it trains, and a "
+                "tensor otherwise: let it give the logits alone, for example by "
+                "aux_logits=False in torchvision."
+            )
         loss = self._weighted_loss(y_pred, y, w, mix)
         penalised = loss + self.l1 * self._absolute_weights() if self.l1 else loss
         with nullcontext() if self.alone_ else undisturbed():
@@ -379,28 +393,46 @@ class ImageNet(NeuralNetClassifier):
         """Take the statistics of BatchNorm from images as they are.
 
         Those of augmented images differ, which moves all probabilities and the accuracy
-        at .5 with them (Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+        at .5 with them (Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021). Those
+        of earlier calls of `partial_fit` count by their number of images: a few of one
+        class say little about all.
         """
         if self.augment is None:
             return
         self._set_training(True)  # which leaves frozen features out
-        norms = [
-            m
-            for m in self.module_.modules()
+        norms = {
+            name: m
+            for name, m in self.module_.named_modules()
             if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None
-        ]
+        }
         self.module_.eval()
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
+        momenta = [norm.momentum for norm in norms.values()]
+        for norm in norms.values():
             norm.train().reset_running_stats()
             norm.momentum = None  # the mean over all batches
         few = -(-_SETTLING_IMAGES * feed.n_batches // len(feed))
         with torch.inference_mode(False), torch.no_grad():
             for x, _, _ in itertools.islice(feed, few if norms else 0):
                 self.infer(x)
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum in zip(norms.values(), momenta, strict=True):
             norm.momentum = momentum
         self.module_.eval()
+        if self.earlier_:
+            self._blend_with_earlier(norms, *self.earlier_, n=len(feed))
+
+    def _blend_with_earlier(
+        self,
+        norms: dict[str, Any],
+        n_before: int,
+        before: dict[str, torch.Tensor],
+        n: int,
+    ) -> None:
+        n = min(n, _SETTLING_IMAGES)
+        share = max(n / min(n_before + n, _SETTLING_IMAGES), _LEAST_SHARE)
+        for name, norm in norms.items():
+            for key in ("running_mean", "running_var"):
+                now = getattr(norm, key)
+                now.lerp_(before[f"{name}.{key}"].to(now.device), 1 - share)
 
     def _weighted_loss(
         self,
@@ -455,16 +487,22 @@ class ImageNet(NeuralNetClassifier):
         if loss < self.best_[0]:
             self.best_ = (loss, epoch, self._snapshot())
 
-    def _snapshot(self) -> dict[str, torch.Tensor]:
-        state = self.module_.state_dict()
-        return {name: value.detach().clone() for name, value in state.items()}
+    def _snapshot(self) -> dict[str, Any]:
+        # Not all of it need be tensors.
+        return copy.deepcopy(self.module_.state_dict())
 
     def _finite(self) -> torch.Tensor:
-        """Whether all weights and running statistics are finite."""
-        state = self.module_.state_dict().values()
-        return torch.stack([v.isfinite().all() for v in state]).all()
+        """Whether all weights and running statistics are finite.
 
-    def _stop_at(self, batch: int, last_finite: dict[str, torch.Tensor]) -> None:
+        Other buffers may be infinite for good: the mask of attention, for one.
+        """
+        values: list[torch.Tensor] = list(self.module_.parameters())
+        for module in self.module_.modules():
+            if isinstance(module, _BatchNorm):
+                values += module.buffers(recurse=False)
+        return torch.stack([v.isfinite().all() for v in values]).all()
+
+    def _stop_at(self, batch: int, last_finite: dict[str, Any]) -> None:
         epoch = self.history[-1, "epoch"]
         module = copy.deepcopy(self.module_)
         if last_finite:
@@ -517,3 +555,16 @@ class ImageNet(NeuralNetClassifier):
                 self.inference_precision = torch.float32
             self.module_.to(self.device)
             self.initialize_optimizer()
+
+
+def as_frame(history: Any) -> Any:
+    """The history of a net as the table that users see."""
+    import pandas as pd
+
+    columns = ["epoch", "train_loss", "valid_loss", "valid_acc", "lr", "seconds"]
+    columns.append("images_per_second")
+    frame = pd.DataFrame([dict(row) for row in history])
+    # Whatever else callbacks have recorded, skorch's EpochScoring for one, follows.
+    own = [c for c in frame if not str(c).endswith("_best") and c not in columns]
+    own = [c for c in own if c not in ("batches", "dur")]
+    return frame[[c for c in columns if c in frame] + own]

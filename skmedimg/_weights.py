@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skmedimg._random import drawing_from
@@ -14,6 +15,7 @@ from skmedimg.architectures import Pretrained
 from skmedimg.architectures._layers import Network
 
 State = dict[str, torch.Tensor]
+_CONVS = (nn.Conv2d, nn.Conv3d)
 
 
 def load_weights(module: nn.Module, weights: Any, probe: torch.Tensor) -> bool:
@@ -66,7 +68,7 @@ def head_of(module: nn.Module, probe: torch.Tensor) -> tuple[str, nn.Module]:
             lambda _, __, output, name=name: ran.append((name, output.numel()))
         )
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d)
+        if isinstance(layer, (nn.Linear, *_CONVS))
     ]
     try:
         with torch.no_grad(), drawing_from(torch.Generator(probe.device)):
@@ -102,7 +104,12 @@ def _fitted_to(module: nn.Module, state: Mapping, name: str) -> tuple[State, lis
     own = module.state_dict()
     head = {key for key in own if key.startswith(f"{name}.")}
     taken = dict(state)
-    first = next((k for k, v in own.items() if v.ndim > 3), "")
+    convs = (n for n, m in module.named_modules() if isinstance(m, _CONVS))
+    begin = f"{next(convs, '')}."
+    first = next(
+        (k for k, v in own.items() if k.startswith(begin) and v.ndim > 3),
+        "",
+    )
     if isinstance(taken.get(first), torch.Tensor) and first not in head:
         taken[first] = _other_channels(taken[first], own[first].shape[1])
     shapes = {key: getattr(state.get(key), "shape", None) for key in head}
@@ -130,12 +137,15 @@ def _other_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
 
 def state_dict_of(weights: Any) -> Mapping:
     if isinstance(weights, FrozenEstimator):
-        if not hasattr(weights.estimator, "module_"):
+        fitted = weights.estimator
+        if isinstance(fitted, Pipeline):
+            fitted = fitted[-1]
+        if not hasattr(fitted, "module_"):
             raise ValueError(
                 "weights is a FrozenEstimator around something that is not fitted, or "
                 "has no network: fit the image estimator first."
             )
-        return weights.estimator.module_.state_dict()
+        return fitted.module_.state_dict()
     if isinstance(weights, Mapping):
         state, shown = weights, "weights"
     else:

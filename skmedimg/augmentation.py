@@ -63,7 +63,9 @@ class Augmentation(BaseEstimator):
         Largest share of each axis that is cut off; what is left, anywhere in the image,
         is enlarged to the full size.
     elastic : float, default=0.0
-        Largest displacement by a smooth random field, as a share of each axis.
+        Largest displacement, as a share of each axis, at the points of a coarse grid
+        that a smooth random field is drawn at. In 2-D the field reaches up to half as
+        far again between them.
     gain : float, default=0.0
         Largest relative change of contrast.
     shift : float, default=0.0
@@ -73,7 +75,9 @@ class Augmentation(BaseEstimator):
         to 1.3.
     bias_field : float, default=0.0
         Largest factor, less one, of a smooth field that brightens one part of the image
-        and darkens another, as the coils of an MR scanner do.
+        and darkens another, as the coils of an MR scanner do: at the points of a coarse
+        grid that it is drawn at. In 2-D 0.3 may reach factors of 1/1.45 and 1.45
+        between them.
     blur : float, default=0.0
         Largest standard deviation of a Gaussian blur, in pixels.
     noise : float, default=0.0
@@ -438,6 +442,11 @@ def make_augment(
         return None
     if isinstance(augmentation, str):
         augmentation = Augmentation(**PRESETS[augmentation])
+    if isinstance(augmentation, type):
+        raise TypeError(
+            f"augmentation={augmentation.__name__} is a class: pass an object of it "
+            "that knows what to change, for example Augmentation(rotation=10)."
+        )
     if isinstance(augmentation, Augmentation):
         augmentation.check(spec.spatial_dims)
         return _Drawn(augmentation)

@@ -288,8 +288,10 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         """Train one epoch on these images, at a constant learning rate.
 
         The first call fixes the layout and intensities of the images and the classes.
-        After `fit`, it goes on from the fitted network. Functions among `callbacks` are
-        called anew at each call: a logger that they make has one epoch.
+        After `fit`, it goes on from the fitted network. The statistics of BatchNorm are
+        then those of all calls, `fit` included, weighted by their images; the newest
+        call counts a tenth at least. Functions among `callbacks` are called anew at
+        each call: a logger that they make has one epoch.
 
         Parameters
         ----------
@@ -300,7 +302,8 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         classes : array-like of shape (n_classes,), default=None
             All classes; required in the first call.
         sample_weight : array-like of shape (n,), default=None
-            Weights of the images.
+            Weights of the images of this call against one another: as they are scaled
+            to a mean of 1 in each call, equal ones do nothing.
 
         Returns
         -------

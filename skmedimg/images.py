@@ -57,16 +57,20 @@ class ImageSpec:
         Whether images of other sizes are resized to `size`.
     dtype : str
         Data type seen at fit.
-    intensity : {"dataset", "window", "percentile"}
+    intensity : {"dataset", "window", "clipped", "percentile"}
         What happens to intensities before they are standardised by `mean` and `std`:
-        nothing; clipped to `window` (Hounsfield units); or each image scaled so that
-        its .5 and 99.5 percentiles become 0 and 1 (scanners without a common unit).
+        nothing; clipped to `window`, that of Hounsfield units or, where up to 5 % of
+        the images are more than three times as wide as the median one (markers,
+        artefacts), that of the others; or each image scaled so that its .5 and 99.5
+        percentiles become 0 and 1, where more are so (scanners without a common unit).
+        Values of 8 bits, and those within 0 and 1, are on one scale already.
     window : tuple of float or None
-        Lower and upper end, in the unit of the images, for ``intensity="window"``.
+        Lower and upper end, in the unit of the images, where they are clipped.
     mean, std : tuple of float
         One of each a channel, over the training images after clipping or scaling.
     value_range : tuple of float or None
-        Smallest and largest training value.
+        Smallest and largest training value; the ends of what they are clipped to for
+        ``intensity="clipped"``.
     """
 
     layout: str

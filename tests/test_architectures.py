@@ -254,6 +254,17 @@ def test_two_logits_do_for_two_classes(tiny, data):
     clf.partial_fit(X, y == 1).score(X, y == 1)
 
 
+def test_two_logits_start_at_the_class_frequencies(tiny, data):
+    def network(in_channels, n_outputs, spatial_dims):
+        return ResNet(width=4, depth=1).build(in_channels, 2, spatial_dims)
+
+    X, y = data
+    clf = tiny(architecture=network, lr=1e-12, class_weight={0: 1, 1: 18}).fit(X, y > 1)
+    np.testing.assert_allclose(
+        clf.module_.head.bias.detach(), [0, np.log(18 * 4 / 8)], atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("architecture", "match"),
     [
@@ -280,6 +291,36 @@ def test_two_logits_do_for_two_classes(tiny, data):
 def test_architecture_that_does_not_fit(tiny, data, architecture, match):
     with pytest.raises((ValueError, TypeError), match=f"(?s){match}"):
         tiny(architecture=architecture).fit(*data)
+
+
+@pytest.mark.parametrize(
+    ("layer", "n_outputs", "warns"),
+    [
+        (nn.Sigmoid(), 1, True),
+        (nn.Softmax(1), 3, True),
+        (nn.LogSoftmax(1), 1, True),
+        (nn.LogSoftmax(1), 3, False),
+    ],
+)
+def test_network_that_gives_probabilities(tiny, data, layer, n_outputs, warns):
+    def network(*shape):
+        return nn.Sequential(pooled(*shape), layer)
+
+    X, y = data
+    clf = tiny(architecture=network)
+    y = y if n_outputs == 3 else y > 0
+    if not warns:
+        clf.fit(X, y)
+        return
+    with pytest.warns(UserWarning, match=rf"ends in {type(layer).__name__}.*logits"):
+        clf.fit(X, y)
+
+
+def test_gates_within_a_network_are_no_probabilities(tiny, data):
+    def network(*shape):
+        return nn.Sequential(nn.Sigmoid(), pooled(*shape))
+
+    assert tiny(architecture=network).fit(*data).n_iter_ == 1
 
 
 def test_names():

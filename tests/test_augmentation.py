@@ -418,6 +418,7 @@ def test_callable_augmentation_is_seeded(tiny, images):
     [
         (lambda x: x.numpy()[..., ::-1].copy(), TypeError, "made a ndarray of a batch"),
         (lambda x: None, TypeError, "made a NoneType"),
+        (Augmentation, TypeError, r"is a class.*Augmentation\(rotation=10\)"),
         (lambda x: x.double(), ValueError, r"\(2, 1, 10, 10\), torch.float64 on cpu"),
         (lambda x: x.to("meta"), ValueError, "float32 on meta"),
         (lambda x: x[..., 1:], ValueError, r"shape \(2, 1, 10, 9\), torch.float32"),

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 from torch import nn
 from torch.nn.functional import pad
@@ -140,6 +142,31 @@ def test_partial_fit_after_fit_goes_on(tiny, images):
     assert (clf.n_iter_, clf.image_spec_) == (3, spec)
 
 
+@pytest.mark.parametrize("few", [slice(1), slice(0, 20, 2)])
+def test_few_images_do_not_replace_what_fit_has_measured(tiny, images, few):
+    X, y = images
+    clf = tiny(max_epochs=15).fit(X, y)
+    assert clf.score(X, y) == 1
+    before = clf.module_.stem[1].running_var.clone()
+    clf.set_params(lr=1e-12).partial_fit(X[few], y[few])
+    assert clf.score(X, y) == 1
+    moved = (clf.module_.stem[1].running_var / before).log().abs().max()
+    assert 0 < moved < 0.2
+
+
+def test_partial_fit_of_one_image_that_has_no_variance(tiny, images):
+    X, y = images
+
+    def dense(*_):
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(100, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)
+        )
+
+    clf = tiny(architecture=dense).partial_fit(X, y, [0, 1])
+    with pytest.raises(ValueError, match=r"single image.*two or more"):
+        clf.partial_fit(X[:1], y[:1])
+
+
 def test_fit_after_partial_fit_starts_its_own_moments(tiny, images):
     X, y = images
     kept = tiny(warm_start=True).partial_fit(X, y, classes=[0, 1])
@@ -235,6 +262,7 @@ def test_weights_to_start_from(tiny, images, tmp_path):
         tmp_path / "weights.pt",
         str(tmp_path / "checkpoint.pt"),
         FrozenEstimator(source),
+        FrozenEstimator(make_pipeline(FunctionTransformer(), source)),
     ):
         callback = FirstWeights()
         tiny(weights=weights, callbacks=[callback]).fit(X, 1 - y)
@@ -372,6 +400,26 @@ def test_pretrained_weights_that_do_not_fit(tiny, images, colour_source):
             tiny(weights=Pretrained(state, **bad)).fit(X, y)
 
 
+def test_pretrained_filters_take_other_channels_behind_an_embedding(tiny, images):
+    class Embedding(nn.Module):
+        def __init__(self, in_channels, n_outputs, spatial_dims):
+            super().__init__()
+            self.places = nn.Parameter(torch.zeros(1, 4, 8, 8))
+            self.conv = nn.Conv2d(in_channels, 4, 3)
+            self.head = nn.Linear(4, n_outputs)
+
+        def forward(self, x):
+            return self.head((self.conv(x) + self.places).mean((2, 3)))
+
+    X, y = images
+    colour = tiny(architecture=Embedding).fit(np.stack([X] * 3, -1), y)
+    grey = Pretrained(colour.module_.state_dict(), freeze="features")
+    clf = tiny(architecture=Embedding, weights=grey).fit(X, y)
+    torch.testing.assert_close(
+        clf.module_.conv.weight, colour.module_.conv.weight.sum(1, keepdim=True)
+    )
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
 def test_rates_may_change_between_partial_fits(tiny, images, optimizer):
     """Moments stay with their parameters, whatever groups these are in."""
@@ -390,7 +438,11 @@ def test_rates_may_change_between_partial_fits(tiny, images, optimizer):
     torch.testing.assert_close(parameters_of(same), parameters_of(other))
 
 
-def test_features_are_thawed_by_a_warm_start(tiny, images, colour_source):
+@pytest.mark.parametrize("change", [{"weights__freeze": None}, {"weights": None}])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_features_are_thawed_by_a_warm_start(
+    tiny, images, colour_source, change, method
+):
     X, y = images
     weights = Pretrained(colour_source.module_.state_dict(), freeze="features")
     clf = tiny(weights=weights, warm_start=True)
@@ -399,13 +451,13 @@ def test_features_are_thawed_by_a_warm_start(tiny, images, colour_source):
     before = features_of(clf)
     frozen = features_of(clf.fit(X, y))
     assert all(torch.equal(before[name], frozen[name]) for name in before)
-    clf.set_params(weights__freeze=None).fit(X, y)
+    getattr(clf.set_params(**change), method)(X, y)
     thawed = features_of(clf)
     assert not torch.equal(
         before["stages.0.conv2.weight"], thawed["stages.0.conv2.weight"]
     )
     with pytest.raises(ValueError, match="lr_scale"):
-        clf.set_params(weights__lr_scale=-1.0).fit(X, y)
+        clf.set_params(weights=weights, weights__lr_scale=-1.0).fit(X, y)
 
 
 def test_rates_of_pretrained_features_outlive_a_gpu(tiny, images):

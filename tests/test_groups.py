@@ -191,6 +191,15 @@ def test_image_with_two_labels_stays_on_one_side(grouped, images):
     assert [(fit["epochs"], fit["images"]) for fit in SEEN] == [(2, 20)]
 
 
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_large_group_is_trained_on(seed, images):
+    X, y = images
+    patients = np.where(np.arange(40) < 28, 0, np.arange(40))
+    SEEN.clear()
+    clone(CLF).set_params(random_state=seed).fit(X, y, groups=patients)
+    assert len(SEEN[0]["rows"][1]) == 10
+
+
 # -- what cannot be split --------------------------------------------------------------
 
 TOO_FEW = {

@@ -31,11 +31,29 @@ def scanners():
     return X
 
 
+def dose_images(n, seed):
+    """Sixteen-bit images whose class is how bright they are."""
+    y = np.arange(n) % 2
+    X = np.random.default_rng(seed).normal(1000, 120, (n, 8, 8))
+    return (X * (1 + 0.5 * y[:, None, None])).astype(np.uint16), y
+
+
+def phases(n, seed):
+    """Signed velocities of MR, whose class is how fast a vessel flows."""
+    rng, y = np.random.default_rng(seed), np.arange(n) % 2
+    X = rng.normal(0, 600, (n, 8, 8))
+    X[:, 2:6, 2:6] = (-1800 - 1700 * y)[:, None, None] + rng.normal(0, 200, (n, 4, 4))
+    X[:, 0, 0] = -4096
+    return np.clip(X, -4096, 4095).astype(np.int16), y
+
+
 @pytest.mark.parametrize(
     ("X", "intensity"),
     [
         (hounsfield(), "window"),
         (hounsfield(np.float32), "window"),
+        (phases(16, 0)[0], "dataset"),
+        (scanners() / scanners().max(), "dataset"),
         (scanners(), "percentile"),
         (scanners().astype(np.int32), "percentile"),
         (GREY, "dataset"),
@@ -72,6 +90,22 @@ def test_scanner_scale_does_not_matter(tiny):
     np.testing.assert_allclose(
         clf.predict_proba(scaled), clf.predict_proba(X), atol=1e-4
     )
+
+
+def test_one_odd_image_leaves_the_others_on_one_scale(tiny):
+    X, y = dose_images(40, 0)
+    X[0, :2] = 65535  # a marker
+    clf = tiny(max_epochs=15, lr=0.01).fit(X, y)
+    spec = clf.image_spec_
+    assert spec.intensity == "clipped"
+    assert spec.value_range[1] < 10 * np.median(X)
+    others, y = dose_images(40, 1)
+    assert clf.score(others, y) > 0.95
+
+
+def test_velocities_are_not_cut_off_at_the_hounsfield_unit_of_air(tiny):
+    clf = tiny(max_epochs=15, lr=0.01).fit(*phases(40, 0))
+    assert clf.score(*phases(40, 1)) > 0.95
 
 
 # -- a shift between fit and predict ---------------------------------------------------

@@ -66,6 +66,28 @@ def test_weights_that_diverge_in_the_last_step(tiny):
         clf.fit(X, Y)
 
 
+def test_masks_may_be_infinite_and_states_more_than_tensors(tiny):
+    class Masked(nn.Module):
+        def __init__(self, in_channels, n_outputs, spatial_dims):
+            super().__init__()
+            self.head = nn.Linear(42, n_outputs)
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+        def forward(self, x):
+            x = x.flatten(2).transpose(1, 2).expand(-1, -1, 2)
+            return self.head((x + self.mask).softmax(2).sum(2))
+
+        def get_extra_state(self):
+            return {"scale": 1}
+
+        def set_extra_state(self, state):
+            self.scale = state["scale"]
+
+    clf = tiny(architecture=Masked, max_epochs=2, early_stopping=True).fit(X, Y)
+    assert clf.n_iter_ == 2
+    assert clf.module_.scale == 1
+
+
 def test_predictions_are_never_nan(tiny):
     clf = tiny(lr=1e36, optimizer="sgd", schedule="constant", batch_size=N).fit(X, Y)
     with pytest.raises(ValueError, match=r"NaN or infinite values for X\[\d+\].*lr"):
@@ -91,6 +113,12 @@ def test_loss_that_is_not_a_number(tiny):
     with pytest.raises(NonFiniteLossError) as error:
         clf.fit(X, Y)
     assert (error.value.epoch, error.value.batch) == (2, 1)
+
+
+def test_network_that_gives_more_than_logits_in_training(tiny):
+    clf = tiny(architecture=Faulty(lambda out: (out, out)), batch_size=4)
+    with pytest.raises(TypeError, match=r"gives a tuple while it trains.*aux_logits"):
+        clf.fit(X, Y)
 
 
 def interrupt(*_, **__):
@@ -285,6 +313,31 @@ def test_narrow_strided_networks_train_in_the_plain_layout(images):
     CNNImageClassifier(Strided, max_epochs=1, random_state=0).fit(*images)
     assert seen
     assert all(seen)
+
+
+class Viewing(nn.Module):
+    """Reads a feature map as rows without a copy, as many tutorials do."""
+
+    def __init__(self, in_channels, n_outputs, dims):
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.conv, self.head = conv(in_channels, 4, 3), nn.LazyLinear(n_outputs)
+
+    def forward(self, x):
+        rows = x.view(x.size(0), -1).mean(1, keepdim=True)
+        x = self.conv(x)
+        return self.head(x.view(x.size(0), -1)) + rows
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 3), (6, 7, 5, 3)])
+def test_networks_that_view_feature_maps_as_rows(tiny, shape):
+    X = np.random.default_rng(0).normal(size=(N, *shape))
+    clf = tiny(architecture=Viewing, early_stopping=True, validation_fraction=0.3)
+    clf.fit(X, Y).set_params(early_stopping=False).partial_fit(X, Y)
+    proba = pickle.loads(pickle.dumps(clf)).predict_proba(X)
+    one_by_one = [clf.predict_proba(X[[i]])[0] for i in range(N)]
+    np.testing.assert_allclose(one_by_one, proba, atol=1e-6)
+    assert len(clf.embed(X)) == N
 
 
 def test_masked_pixels_are_refused(images):

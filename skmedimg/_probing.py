@@ -1,0 +1,85 @@
+"""A network tried on blank images, before hours of work."""
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from skmedimg._feed import channels_last
+from skmedimg._modules import contiguous_inputs, lay_out_filters
+from skmedimg.architectures._layers import Network
+from skmedimg.images import ImageSpec
+
+
+def blank(spec: ImageSpec, n: int) -> torch.Tensor:
+    """So many images without anything in them."""
+    return torch.zeros(n, spec.channels, *spec.size)
+
+
+def output_shape(
+    module: nn.Module, probe: torch.Tensor, architecture: Any
+) -> tuple[int, ...]:
+    """Shape of what a network gives for blank images.
+
+    Raises
+    ------
+    ValueError
+        If it cannot take them; names the parameter `architecture`, and its value.
+    """
+    try:
+        with torch.no_grad():
+            output = module(probe)
+    except Exception as error:  # a network may raise anything
+        raise ValueError(
+            f"architecture={architecture!r} cannot take images of "
+            f"{tuple(probe.shape[1:])} (channels, then pixels): {error}"
+        ) from error
+    return tuple(getattr(output, "shape", ()))
+
+
+def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:
+    """Give contiguous batches to a network that works on no others, in place.
+
+    Such as one with ``x.view(len(x), -1)`` after a convolution.
+    """
+    if isinstance(module, Network):
+        return
+    trial = copy.deepcopy(module)
+    lay_out_filters(trial, channels_last=True)
+    try:
+        with torch.no_grad():
+            trial(channels_last(probe))
+    except RuntimeError:  # it has taken the same batch in the other order
+        module.register_forward_pre_hook(contiguous_inputs)
+
+
+def warn_of_probabilities(module: nn.Module, probe: torch.Tensor) -> None:
+    """Warn where a network ends in a layer that leaves the loss no logits."""
+    caught: list[tuple[nn.Module, torch.Tensor]] = []
+    handles = [
+        layer.register_forward_hook(lambda m, _, output: caught.append((m, output)))
+        for layer in module.modules()
+        if isinstance(layer, nn.Sigmoid | nn.LogSigmoid | nn.Softmax | nn.LogSoftmax)
+    ]
+    if not handles:
+        return
+    try:
+        with torch.no_grad():
+            output = module(probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    layer, last = caught[-1] if caught else (None, output)
+    if layer is None or not torch.equal(last.flatten(), output.flatten()):
+        return
+    # The softmax of several logarithms of probabilities is these probabilities.
+    if isinstance(layer, nn.LogSoftmax) and output.shape[1] > 1:
+        return
+    warnings.warn(
+        f"The network ends in {layer}, but the loss takes logits: it will learn little "
+        "or nothing. Leave out that layer; predict_proba gives probabilities.",
+        UserWarning,
+        stacklevel=6,
+    )
