@@ -17,7 +17,13 @@ from skmedimg.model_selection._study import (
     position,
 )
 
-# COMMENT
+# By `benchmarks/try_pruner.py` the best of 36 trials is found after .25, .20, .18 and
+# .15 of the cost of all (four sets of images, medians of 40 seeds), without pruning
+# after .61, .43, .43 and .55. By the score at each look, in place of the mean so far,
+# the best five were as far behind as 18th at a sixth of the course and 20th at a
+# third, where the rate of a one-cycle schedule is highest; by the mean they were 10th
+# at most. Keeping a quarter or half, looking at a ninth and a third, or beginning
+# with three or eight random trials gained nothing, or took more.
 _KEPT = 3
 _SHARES = (18, 6, 2)
 _RANDOM = 5

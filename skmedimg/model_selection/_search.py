@@ -435,7 +435,7 @@ class OptunaSearchCV(BaseSearchCV):
         if ended and has_nothing_left(self.study_, plan.n_trials):
             warnings.warn(
                 f"The search ended after {len(trials)} of n_trials={plan.n_trials} "
-                "trials: nothing that is new is left to try.",
+                "trials: its sampler has nothing left to propose.",
                 UserWarning,
                 stacklevel=3,
             )
