@@ -1,7 +1,8 @@
 """Which fit it is: one name for all that the result of a fit depends on."""
 
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from numbers import Number
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from torch.nn.parameter import is_lazy
 
 import skmedimg
 from skmedimg._feed import Feed
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 _APART = {"callbacks", "checkpoint", "device", "random_state", "verbose", "weights"}
 _SIMPLE = (Number, str, bytes, tuple, type(None))
 _HELD = list | dict | set | np.ndarray | torch.Tensor
-_CODE = FunctionType | MethodType | partial | type
+_NAMED = FunctionType | MethodType | type
+_CODE = _NAMED | partial
 _LASTING = _CODE | Number | str | bytes | None
 
 
@@ -67,6 +71,10 @@ def fit_key(
 
 class _CodeAlone(set):
     """What has been described, where no value counts that a run may change."""
+
+
+class _ValuesAlone(set):
+    """What has been described, where no code counts, nor what it holds."""
 
 
 def code_of(param_distributions: Any, estimator: Any, scoring: Any) -> str:
@@ -114,10 +122,16 @@ def values_of(param_distributions: Any, estimator: Any) -> str:
     lists = []
     if isinstance(param_distributions, Mapping):
         lists = [getattr(v, "choices", v) for v in param_distributions.values()]
+    listed = [
+        entry
+        for value in callbacks.values()
+        for entry in (value if isinstance(value, list | tuple) else [value])
+    ]
+    described = partial(_described, seen=_ValuesAlone())
     parts = [
-        _described(plain),
-        [_listener(entry) for listed in callbacks.values() for entry in listed or ()],
-        [_described(list(v)) for v in lists if isinstance(v, Sequence | np.ndarray)],
+        described(plain),
+        [_listener(entry, described) for entry in listed],
+        [described(list(v)) for v in lists if isinstance(v, Sequence | np.ndarray)],
     ]
     return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
@@ -136,19 +150,20 @@ def _images(feed: Feed) -> list:
     ]
 
 
-def _listener(entry: Any) -> Any:
+def _listener(entry: Any, described: Callable[[Any], Any] | None = None) -> Any:
     """A skorch callback, named or not; loggers hold what differs in every process."""
+    described = described or _described
     if isinstance(entry, tuple):
-        return [entry[0], _listener(entry[1])]
+        return [entry[0], _listener(entry[1], described)]
     if isinstance(entry, type) or not hasattr(entry, "get_params"):
-        return _described(entry)  # a class, or a function that makes one
+        return described(entry)  # a class, or a function that makes one
     params = entry.get_params(deep=False)
     held = {
         name: value
         for name, value in params.items()
         if callable(value) or not hasattr(value, "__dict__")
     }
-    return [_described(type(entry)), _described(held)]
+    return [described(type(entry)), described(held)]
 
 
 def _described(
@@ -163,14 +178,20 @@ def _described(
         return "itself"
     code_alone = isinstance(seen, _CodeAlone)
     inside = partial(_described, above=(*above, id(value)), seen=seen)
+    if isinstance(seen, _ValuesAlone) and isinstance(value, _NAMED):
+        return _name(value)
     if isinstance(value, np.ndarray | torch.Tensor):
         return _described_array(value)
     if isinstance(value, Mapping):
         return sorted([repr(key), inside(item)] for key, item in value.items())
     if isinstance(value, set | frozenset):
-        return sorted(map(repr, value))
+        return sorted(repr(inside(item)) for item in value)
     if isinstance(value, list | tuple):
         return list(map(inside, value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "iloc"):
+        return [repr(getattr(value, "columns", "")), inside(value.to_numpy())]
     if isinstance(value, partial):
         return inside([value.func, value.args, value.keywords])
     if isinstance(value, MethodType):
@@ -193,8 +214,12 @@ def _described(
         return [_name(value), inside(_named_by(value, seen))]
     if code_alone and not isinstance(value, _LASTING):
         return [inside(type(value)), inside(_code_in(value))]
+    if isinstance(value, FrozenEstimator) and not hasattr(value.estimator, "net_"):
+        return [inside(type(value.estimator)), inside(vars(value.estimator))]
     if hasattr(value, "get_params"):
         return [inside(type(value)), inside(value.get_params(deep=False))]
+    if isinstance(seen, _ValuesAlone) and isinstance(value, torch.nn.Module):
+        return [repr(value), inside(value.state_dict())]
     if hasattr(value, "__dict__"):
         return [inside(type(value)), inside(vars(value))]
     if attributes := _slots(value):
@@ -286,6 +311,8 @@ def _names(function: Any) -> Iterator[str]:
 
 
 def _described_array(value: np.ndarray | torch.Tensor) -> list:
+    if isinstance(value, torch.Tensor) and is_lazy(value):
+        return ["lazy"]
     if isinstance(value, torch.Tensor):
         whole = value.detach().cpu().contiguous()
         raw = whole.flatten().view(torch.uint8).numpy()

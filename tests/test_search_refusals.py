@@ -1,10 +1,13 @@
 """What searches refuse, before or instead of hours of work, and leave as it was."""
 
+import logging
 import random
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import gamma
@@ -14,7 +17,12 @@ from sklearn.datasets import make_classification
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from skorch.callbacks import PrintLog
+from torch import nn
 
+from skmedimg._fit_key import values_of
 from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.model_selection import OptunaSearchCV
 from skmedimg.model_selection._study import open_storage
@@ -279,6 +287,60 @@ def test_what_a_run_changes_is_no_other_code(table, tmp_path):
     n_calls = len(calls)
     search.fit(*table)
     assert len(calls) == n_calls == len(SEEN)
+
+
+def test_what_changes_as_it_is_used_is_no_other_value(images, tiny, tmp_path):
+    """In closures and behind methods, of steps and of callbacks."""
+    cache, log, seen = {}, logging.getLogger("tests"), []
+
+    def cached(X):
+        cache[len(X)] = X
+        return X
+
+    search = OptunaSearchCV(
+        make_pipeline(
+            FunctionTransformer(cached),
+            tiny(callbacks=[PrintLog(sink=log.debug), PrintLog(sink=seen.append)]),
+        ),
+        {"cnnimageclassifier__lr": [1e-3]},
+        n_trials=1,
+        cv=2,
+        refit=False,
+        storage=tmp_path / "study.log",
+        study_name="s",
+    )
+    begun = search.fit(*images).study_.trials[0].datetime_start
+    assert cache
+    assert seen
+    log.debug("used")
+    assert search.fit(*images).study_.trials[0].datetime_start == begun
+
+
+def test_layers_that_learn_their_size_are_searched(images, tiny):
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(1))
+    search = OptunaSearchCV(tiny(architecture=lazy), {"lr": [1e-3]}, n_trials=1, cv=2)
+    assert search.fit(*images).best_params_ == {"lr": 1e-3}
+
+
+def test_values_are_known_by_what_they_hold_in_every_process():
+    """Sets of sets and paths, whatever hashes they have had; tables, frozen steps."""
+    nested = {frozenset({"a", "b"}), frozenset({"c", "d"})}
+    path = Path("weights")
+    first = values_of({"C": [[nested, path]]}, LogisticRegression())
+    hash(path)
+    again = {frozenset({"d", "c"}), frozenset({"b", "a"})}
+    assert values_of({"C": [[again, path]]}, LogisticRegression()) == first
+    frame = pd.DataFrame({"x": range(100)})
+    other = frame.copy()
+    other.loc[50, "x"] = 0
+    named = [
+        values_of({"C": [table]}, LogisticRegression()) for table in (frame, other)
+    ]
+    assert named[0] != named[1]
+    X = np.arange(8.0).reshape(4, 2)
+    frozen = [FrozenEstimator(StandardScaler().fit(X * by)) for by in (1, 2)]
+    steps = [make_pipeline(step, LogisticRegression()) for step in frozen]
+    assert values_of({}, steps[0]) != values_of({}, steps[1])
 
 
 def test_a_storage_that_fails_while_parameters_are_drawn(table, monkeypatch):

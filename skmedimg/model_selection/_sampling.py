@@ -133,11 +133,11 @@ class EarlyPruner(BasePruner):
         return not _mean_score(trial, look) >= kept
 
     def by_promise(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials whose parameters were pruned and never trained to the end.
+        """Trials whose parameters were pruned, and have neither ended nor failed.
 
         Those that came furthest are first, by their scores there.
         """
-        ended = {point(t.params) for t in trials if t.state == TrialState.COMPLETE}
+        ended = {point(t.params) for t in trials if t.state != TrialState.PRUNED}
         pruned = [
             (looks.index(t.last_step), t)
             for t in trials

@@ -161,9 +161,11 @@ class OptunaSearchCV(BaseSearchCV):
 
     Where all that draws at random is seeded (each ``random_state`` of the estimator is
     an int), parameters that are known already are not fitted again: others take their
-    place, drawn at random, or, where a thousand draws give none, those that were pruned
-    are trained to the end, the most promising first. Where none is left either, the
-    search ends with a warning. Among `study_.trials` what was drawn in vain is failed.
+    place, drawn at random. Where a thousand draws give none, those that the default
+    pruner ended are trained to the end, the most promising first, and those that failed
+    have one more try. Where none is left either, the search ends with a warning. Among
+    `study_.trials` what was drawn in vain is failed. A sampler that is passed as an
+    instance goes its own way.
 
     Best of many scores, the best score is too good an estimate. Nested cross-validation
     gives an honest one, ``cross_val_score(search, X, y, cv=PatientKFold(5))``, with the

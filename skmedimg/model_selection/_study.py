@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
@@ -32,6 +33,7 @@ _MARK = "skmedimg"
 RESULT = "result"
 HORIZON = "horizon"
 BY_FOLD = "by_fold"  # and not by epoch
+INSTEAD = "instead"  # of parameters that were known
 # Names of the parts of what makes two searches the same that cannot be read.
 DATA = "data"
 CODE = "code"
@@ -48,7 +50,8 @@ _DIFFERS = {
     ),
     VALUES: (
         "what a parameter of the estimator holds, or an object in a list of the space, "
-        "is not the same, though it reads alike"
+        "is not the same, though it reads alike (weights of a network that is made "
+        "without torch.manual_seed never are; what changes as it is used, make anew)"
     ),
 }
 
@@ -156,7 +159,7 @@ def _mend_journal(path: Path, backend: JournalFileBackend) -> None:
         begins = file.read(len(_JOURNAL))
     if begins[:1] not in (b"{", b""):
         raise ValueError("its lines are no JSON objects")
-    if begins != _JOURNAL:  # it is not ours to mend
+    if not _JOURNAL.startswith(begins):  # it is not ours to mend
         return
     with get_lock_file(backend._lock), path.open("rb+") as file:
         content = file.read()
@@ -379,7 +382,8 @@ def enqueue_again(study: optuna.study.Study, lost: FrozenTrial) -> None:
     """Let a trial that the user had asked for run once more."""
     asked_for = lost.system_attrs.get("fixed_params")
     if asked_for is not None and RESULT not in lost.user_attrs:
-        study.enqueue_trial(asked_for)
+        kept = {k: v for k, v in lost.user_attrs.items() if k == INSTEAD}
+        study.enqueue_trial(asked_for, user_attrs=kept)
 
 
 def trial_of(study: optuna.study.Study, number: int) -> FrozenTrial:
@@ -391,11 +395,12 @@ def tell(study: optuna.study.Study, number: int, result: dict[str, Any] | None) 
     """End a trial as its result says; without one it is lost."""
     state = TrialState[result["state"].upper()] if result else TrialState.FAIL
     value = result["value"] if result and state == TrialState.COMPLETE else None
-    if result is None:
-        # `GridSampler` takes failed trials for points that it has been to.
-        trial = trial_of(study, number)
-        if "grid_id" in trial.system_attrs and not trial.state.is_finished():
-            study._storage.set_trial_system_attr(trial._trial_id, "grid_id", -1)
+    trial = trial_of(study, number)
+    if isinstance(study.sampler, GridSampler) and not trial.state.is_finished():
+        # It takes each trial for a point that it has been to.
+        if result is None or "grid_id" not in trial.system_attrs:
+            for name, none in (("grid_id", -1), ("search_space", {})):
+                study._storage.set_trial_system_attr(trial._trial_id, name, none)
     study.tell(number, value, state=state)
 
 

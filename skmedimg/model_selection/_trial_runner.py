@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Generator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from traceback import format_exc
@@ -32,6 +32,7 @@ from skmedimg.model_selection._space import Params, Space
 from skmedimg.model_selection._study import (
     BY_FOLD,
     HORIZON,
+    INSTEAD,
     RESULT,
     begin_trial,
     bury_lost_trials,
@@ -405,13 +406,14 @@ def run_trials(plan: Plan, process: int = 0) -> None:
             bury_lost_trials(study)
             if len(ours(study)) >= plan.n_trials:
                 return
-            _run_trial(plan, study, search)
+            has_result = _run_trial(plan, study, search)
             # A sampler may have been through its grid, and a scoring never work.
-            if has_stopped(study) or is_hopeless(study):
+            if has_stopped(study) or (has_result and is_hopeless(study)):
                 return
 
 
-def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
+def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> bool:
+    """Begin a trial and end it; tells whether it has a result."""
     trial = begin_trial(study, search)
     try:
         # Another process may have begun the last one at the same moment.
@@ -419,7 +421,7 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
         announce = plan.verbose > 0 and at == plan.n_before
         if at >= plan.n_trials:
             _forget(study, trial.number)
-            return
+            return False
         with signs_of_life(trial):
             result, same = _undertake(plan, study, trial, announce)
             if result is not None:
@@ -432,7 +434,7 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
             UserWarning,
             stacklevel=2,
         )
-        return
+        return False
     except BaseException:
         # It is as if it had never begun: the same call does it again.
         _forget(study, trial.number)
@@ -440,12 +442,15 @@ def _run_trial(plan: Plan, study: optuna.study.Study, search: str) -> None:
     if plan.verbose and result is not None:
         before = None if same is None else position(study, same.number)
         _report(plan, at, trial.params, result, before)
+    return result is not None
 
 
 def _undertake(
     plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial, announce: bool
 ) -> tuple[dict[str, Any] | None, optuna.trial.FrozenTrial | None]:
-    """Result of a trial, None where it is to be drawn anew, and which it repeats."""
+    """Result of a trial, None where others take its place, and which it repeats."""
+    asked_for = "fixed_params" in trial_of(study, trial.number).system_attrs
+    error = None
     try:
         params = plan.space.suggest(trial)
     except optuna.exceptions.OptunaError:  # the storage
@@ -453,36 +458,54 @@ def _undertake(
     except Exception:  # a function of the user's may raise anything
         if plan.error_score == "raise":
             raise
-        return Trial(plan, trial).undrawn(format_exc()), None
-    same = _the_same(plan, study, trial, params)
-    asked_for = "fixed_params" in trial_of(study, trial.number).system_attrs
+        params, error = {}, format_exc()
+    if INSTEAD in trial.user_attrs and _is_taken(study, trial):
+        return None, None
+    same = _the_same(plan, study, trial, params, asked_for, error)
+    if same is None and error:
+        return Trial(plan, trial).undrawn(error), None
     if same is None or _may_go_on(study, same, asked_for):
         to_the_end = same is not None and asked_for
         run = Trial(plan, trial, announce=announce, to_the_end=to_the_end).run
         return run(params), None
     if isinstance(study.sampler, SeededSampler) and trial.params and not asked_for:
         if instead := _instead(plan, study, trial):
-            study.enqueue_trial(instead)
+            study.enqueue_trial(instead, user_attrs={INSTEAD: True})
         else:
             study.stop()
-        return None, same
-    trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
+        return None, None
+    if HORIZON in same.user_attrs:
+        trial.set_user_attr(HORIZON, same.user_attrs[HORIZON])
     return same.user_attrs[RESULT], same
 
 
+def _is_taken(study: optuna.study.Study, trial: optuna.trial.Trial) -> bool:
+    """Whether another process has chosen the same instead, and was faster."""
+    faster = (optuna.trial.TrialState.RUNNING, optuna.trial.TrialState.COMPLETE)
+    return any(
+        point(t.params) == point(trial.params)
+        for t in study.get_trials(deepcopy=False, states=faster)
+        if t.number < trial.number
+    )
+
+
 def _the_same(
-    plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial, params: Params
+    plan: Plan,
+    study: optuna.study.Study,
+    trial: optuna.trial.Trial,
+    params: Params,
+    asked_for: bool,
+    error: str | None,
 ) -> optuna.trial.FrozenTrial | None:
     """An earlier trial of the same parameters, where its result would be the same."""
-    drawn = trial.params
-    same = [
-        t
-        for t in finished(study)
-        # A function may go by more than it draws; what failed may have been chance.
-        if t.params == drawn
-        and t.state != optuna.trial.TrialState.FAIL
-        and repr(plan.space.restore(t)) == repr(params)
-    ]
+    same = [t for t in finished(study) if t.params == trial.params]
+    if asked_for:  # what failed may have been chance
+        same = [t for t in same if t.state != optuna.trial.TrialState.FAIL]
+    if error:  # there are no parameters to set
+        return same[0] if same else None
+    # A function may go by more than it draws.
+    drawn = [t for t in same if "undrawn" not in t.user_attrs[RESULT]]
+    same = [t for t in drawn if repr(plan.space.restore(t)) == repr(params)]
     if not same:
         return None
     estimator = clone(plan.estimator).set_params(**clone(params, safe=False))
@@ -507,26 +530,39 @@ def _may_go_on(
 def _instead(
     plan: Plan, study: optuna.study.Study, trial: optuna.trial.Trial
 ) -> Params | None:
-    """Parameters at random that no trial has had; then those that were pruned."""
+    """Parameters that no trial has had; then those pruned; then those that failed."""
     begun = {
         point(t.system_attrs.get("fixed_params", t.params))
         for t in study.get_trials(deepcopy=False)
         if not t.state.is_finished() and t.number != trial.number
     }
-    known = begun | {point(t.params) for t in finished(study)}
+    done = finished(study)
+    known = begun | {point(t.params) for t in done}
     seed = seed_at(plan.seed, position(study, trial.number))
     apart = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
     for _ in range(_DRAWS):
         drawn = apart.ask()
-        with suppress(Exception):  # a function of the user's may raise anything
+        try:
             plan.space.suggest(drawn)
-        if point(drawn.params) not in known:
+        except Exception:  # what cannot be drawn is not worth a trial
+            continue
+        if drawn.params and point(drawn.params) not in known:
             return drawn.params
-    if isinstance(study.pruner, EarlyPruner):
-        for pruned in study.pruner.by_promise(finished(study)):
-            if point(pruned.params) not in begun:
-                return pruned.params
-    return None
+    pruned = isinstance(study.pruner, EarlyPruner) and study.pruner.by_promise(done)
+    again = [t.params for t in [*(pruned or ()), *_failed_once(done)]]
+    return next((params for params in again if point(params) not in begun), None)
+
+
+def _failed_once(trials: list[optuna.trial.FrozenTrial]) -> list:
+    """Trials whose fits or scores failed, which may have been chance, and no more."""
+    points = [point(t.params) for t in trials if t.state.name != "PRUNED"]
+    return [
+        t
+        for t in trials
+        if t.state == optuna.trial.TrialState.FAIL
+        and "undrawn" not in t.user_attrs[RESULT]
+        and points.count(point(t.params)) == 1
+    ]
 
 
 def _forget(study: optuna.study.Study, number: int) -> None:
