@@ -217,7 +217,7 @@ def _nearest_units(
         distance = float((off**2 / np.maximum(goal, 1e-9)).sum())
         if distance < least:
             nearest, least = taken, distance
-        if first or (off <= np.maximum(1, 0.1 * goal)).all():
+        if first or (off <= np.maximum(1, 0.35 * goal)).all():
             break
     return nearest
 

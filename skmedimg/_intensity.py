@@ -202,15 +202,17 @@ def fit_intensity(
     # A constant channel (variance zero up to rounding) is centred and left unscaled.
     flat = variance <= 1e-10 * np.maximum(mean**2, 1e-30)
     pattern, agreement = _fit_pattern(images, rows, weight, spec)
-    ends = np.array([measures.low.min(), measures.high.max()], dtype=float)
+    low, high = measures.low, measures.high
     if intensity == "clipped" and window is not None:
         # An artefact is no range to compare other images with.
-        ends = np.clip(ends, *window)
+        inside = (low >= window[0]) & (high <= window[1])
+        if inside.any():
+            low, high = low[inside], high[inside]
     return replace(
         spec,
         mean=tuple(mean.tolist()),
         std=tuple(np.sqrt(np.where(flat, 1.0, variance)).tolist()),
-        value_range=(float(ends[0]), float(ends[1])),
+        value_range=(float(low.min()), float(high.max())),
         pattern=pattern,
         pattern_agreement=agreement,
     )
@@ -228,8 +230,9 @@ def _choose(
     width = measures.tails[:, 1] - measures.tails[:, 0]
     reach = _ODD_WIDTH * float(np.median(width))
     odd = width > reach
-    # Between 0 and 1 somebody has brought them to one scale, as 8 bits are.
+    # Between 0 and 1, not in some small unit, somebody has brought them to one scale.
     on_one_scale = measures.low.min() >= 0 and measures.high.max() <= 1
+    on_one_scale &= np.median(measures.high) > 0.1
     if reach == 0 or on_one_scale or not odd.any():
         return "dataset", None
     if odd.mean() > _ODD_SHARE:
@@ -299,6 +302,7 @@ class ShiftMonitor:
         self.has_pattern = centre > _CLEAR_PATTERN
         self.low, self.high = np.inf, -np.inf
         self.minima: list[np.ndarray] = []
+        self.maxima: list[np.ndarray] = []
         self.agreement: list[np.ndarray] = []
 
     def update(self, chunk: np.ndarray) -> None:
@@ -312,8 +316,10 @@ class ShiftMonitor:
     ) -> None:
         """Take note of k images by their ranges and coarse patterns."""
         self.minima.append(low)
+        self.maxima.append(high)
         ends = np.array([low.min(), high.max()], dtype=float)
-        if self.spec.window is not None:  # metal is clipped, and no shift of scale
+        if self.spec.intensity == "window" and self.spec.window is not None:
+            # Metal is clipped, and no shift of scale.
             ends = np.clip(ends, *self.spec.window)
         self.low, self.high = min(self.low, ends[0]), max(self.high, ends[1])
         if self.has_pattern and pattern is not None:
@@ -327,8 +333,11 @@ class ShiftMonitor:
             f"X has values from {self.low:g} to {self.high:g}, the training images had "
             f"{low:g} to {high:g}"
         )
-        too_wide = self.low < low - width or self.high > high + width
-        too_narrow = 0 < self.high - self.low < 0.02 * width
+        lowest, highest = self.low, self.high
+        if self.spec.intensity == "clipped":  # an artefact is no shift of scale
+            lowest, highest = self._median(self.minima), self._median(self.maxima)
+        too_wide = lowest < low - width or highest > high + width
+        too_narrow = 0 < highest - lowest < 0.02 * width
         # Images that are scaled one by one have no common range to leave.
         common = width > 0 and self.spec.intensity != "percentile"
         if common and (too_wide or too_narrow):
@@ -357,12 +366,13 @@ class ShiftMonitor:
     def _lacks_air(self, low: float, width: float) -> bool:
         """Whether HU stand on one side and stored values on the other."""
         if self.spec.intensity == "window":
-            return low <= _AIR_AT_MOST and self._median_minimum() >= 0
+            return low <= _AIR_AT_MOST and self._median(self.minima) >= 0
         limit = min(_AIR_AT_MOST, low - 0.1 * width)
-        return low >= 0 and self.low <= limit and self._median_minimum() <= limit
+        return low >= 0 and self.low <= limit and self._median(self.minima) <= limit
 
-    def _median_minimum(self) -> float:
-        return float(np.median(np.concatenate(self.minima)))
+    @staticmethod
+    def _median(ends: list[np.ndarray]) -> float:
+        return float(np.median(np.concatenate(ends)))
 
     def _inverted(self) -> bool:
         if not self.agreement or self.spec.pattern_agreement is None:

@@ -55,7 +55,12 @@ def contiguous_inputs(_: nn.Module, inputs: tuple) -> tuple:
 
     Clones, as a grey one counts as contiguous and as channels-last at once.
     """
-    return tuple(x.clone(memory_format=torch.contiguous_format) for x in inputs)
+    return tuple(
+        x.clone(memory_format=torch.contiguous_format)
+        if isinstance(x, torch.Tensor)
+        else x
+        for x in inputs
+    )
 
 
 def lay_out_filters(module: nn.Module, *, channels_last: bool) -> None:

@@ -39,6 +39,8 @@ from skmedimg.exceptions import NonFiniteLossError
 _SETTLING_IMAGES = 1024
 # Least share of the newest images in them: weights have moved since the earlier ones.
 _LEAST_SHARE = 0.1
+# Share of the loss with blended statistics below which the newest images' own remain.
+_FAR_BETTER = 0.9
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
@@ -394,8 +396,8 @@ class ImageNet(NeuralNetClassifier):
 
         Those of augmented images differ, which moves all probabilities and the accuracy
         at .5 with them (Wu & Johnson, "Rethinking 'Batch' in BatchNorm", 2021). Those
-        of earlier calls of `partial_fit` count by their number of images: a few of one
-        class say little about all.
+        of earlier calls count by their number of images, as a few of one class say
+        little about all.
         """
         if self.augment is None:
             return
@@ -417,22 +419,41 @@ class ImageNet(NeuralNetClassifier):
         for norm, momentum in zip(norms.values(), momenta, strict=True):
             norm.momentum = momentum
         self.module_.eval()
-        if self.earlier_:
-            self._blend_with_earlier(norms, *self.earlier_, n=len(feed))
+        if self.earlier_ and norms:
+            self._blend_with_earlier(norms, *self.earlier_, feed, few)
 
     def _blend_with_earlier(
         self,
         norms: dict[str, Any],
         n_before: int,
         before: dict[str, torch.Tensor],
-        n: int,
+        feed: Feed,
+        few: int,
     ) -> None:
-        n = min(n, _SETTLING_IMAGES)
-        share = max(n / min(n_before + n, _SETTLING_IMAGES), _LEAST_SHARE)
-        for name, norm in norms.items():
-            for key in ("running_mean", "running_var"):
-                now = getattr(norm, key)
-                now.lerp_(before[f"{name}.{key}"].to(now.device), 1 - share)
+        """Unless it is the newest images' own statistics that fit them far better.
+
+        They do where these come from another scanner.
+        """
+        share = max(len(feed) / (n_before + len(feed)), _LEAST_SHARE)
+        named = [
+            (getattr(norm, key), before[f"{name}.{key}"])
+            for name, norm in norms.items()
+            for key in ("running_mean", "running_var")
+        ]
+        own, loss = [now.clone() for now, _ in named], self._loss_on(feed, few)
+        for now, earlier in named:
+            now.lerp_(earlier.to(now.device), 1 - share)
+        if loss < _FAR_BETTER * self._loss_on(feed, few):
+            for (now, _), fresh in zip(named, own, strict=True):
+                now.copy_(fresh)
+
+    def _loss_on(self, feed: Feed, few: int) -> float:
+        """Mean loss on the first batches, as they are."""
+        total = n_images = 0.0
+        for x, y, w in itertools.islice(feed, few):
+            loss, _ = self.validation_step((x, y, w))
+            total, n_images = total + float(loss) * len(x), n_images + len(x)
+        return total / n_images
 
     def _weighted_loss(
         self,

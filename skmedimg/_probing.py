@@ -1,6 +1,5 @@
 """A network tried on blank images, before hours of work."""
 
-import copy
 import warnings
 from typing import Any
 
@@ -46,12 +45,11 @@ def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:
     """
     if isinstance(module, Network):
         return
-    trial = copy.deepcopy(module)
-    lay_out_filters(trial, channels_last=True)
+    lay_out_filters(module, channels_last=True)
     try:
         with torch.no_grad():
-            trial(channels_last(probe))
-    except RuntimeError:  # it has taken the same batch in the other order
+            module(channels_last(probe))
+    except Exception:  # it has taken the same batch in the other order
         module.register_forward_pre_hook(contiguous_inputs)
 
 

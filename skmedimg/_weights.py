@@ -104,13 +104,8 @@ def _fitted_to(module: nn.Module, state: Mapping, name: str) -> tuple[State, lis
     own = module.state_dict()
     head = {key for key in own if key.startswith(f"{name}.")}
     taken = dict(state)
-    convs = (n for n, m in module.named_modules() if isinstance(m, _CONVS))
-    begin = f"{next(convs, '')}."
-    first = next(
-        (k for k, v in own.items() if k.startswith(begin) and v.ndim > 3),
-        "",
-    )
-    if isinstance(taken.get(first), torch.Tensor) and first not in head:
+    first = next((k for k in own if _differs_in_channels(own[k], state.get(k))), "")
+    if first and first not in head:
         taken[first] = _other_channels(taken[first], own[first].shape[1])
     shapes = {key: getattr(state.get(key), "shape", None) for key in head}
     if all(shapes[key] == own[key].shape for key in head):
@@ -122,6 +117,14 @@ def _fitted_to(module: nn.Module, state: Mapping, name: str) -> tuple[State, lis
     for key in left_out:
         del taken[key]
     return taken | {key: own[key] for key in head}, sorted(left_out or head)
+
+
+def _differs_in_channels(own: torch.Tensor, given: Any) -> bool:
+    """Whether filters are for images of another number of channels, and alike else."""
+    if not isinstance(given, torch.Tensor) or own.ndim < 4 or given.ndim != own.ndim:
+        return False
+    here, there = list(own.shape), list(given.shape)
+    return here.pop(1) != there.pop(1) and here == there
 
 
 def _other_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:

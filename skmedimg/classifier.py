@@ -289,8 +289,10 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
 
         The first call fixes the layout and intensities of the images and the classes.
         After `fit`, it goes on from the fitted network. The statistics of BatchNorm are
-        then those of all calls, `fit` included, weighted by their images; the newest
-        call counts a tenth at least. Functions among `callbacks` are called anew at
+        then those of all calls, `fit` included, weighted by their images (the newest
+        call counts a tenth at least), or those of this call alone where these serve its
+        images far better, as with another scanner; with ``augmentation=None`` they
+        follow the newest batches. Functions among `callbacks` are called anew at
         each call: a logger that they make has one epoch.
 
         Parameters

@@ -63,14 +63,15 @@ class ImageSpec:
         the images are more than three times as wide as the median one (markers,
         artefacts), that of the others; or each image scaled so that its .5 and 99.5
         percentiles become 0 and 1, where more are so (scanners without a common unit).
-        Values of 8 bits, and those within 0 and 1, are on one scale already.
+        Values of 8 bits, and those that fill the range from 0 to 1, are on one scale
+        already.
     window : tuple of float or None
         Lower and upper end, in the unit of the images, where they are clipped.
     mean, std : tuple of float
         One of each a channel, over the training images after clipping or scaling.
     value_range : tuple of float or None
-        Smallest and largest training value; the ends of what they are clipped to for
-        ``intensity="clipped"``.
+        Smallest and largest training value; for ``intensity="clipped"`` of the images
+        that lie within `window`.
     """
 
     layout: str

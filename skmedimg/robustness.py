@@ -394,7 +394,7 @@ def _read_images(X: Any, estimator: Any) -> ImageArray:
 def _value_range(images: ImageArray) -> tuple[float, float]:
     """Range of values that strengths are shares of, unless each image has its own."""
     spec = images.spec
-    known = spec.value_range if spec.window is None else spec.window
+    known = spec.window if spec.intensity == "window" else spec.value_range
     if known is not None:
         return known
     ends = [

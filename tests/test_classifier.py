@@ -154,6 +154,16 @@ def test_few_images_do_not_replace_what_fit_has_measured(tiny, images, few):
     assert 0 < moved < 0.2
 
 
+def test_partial_fit_follows_another_scanner(tiny, images):
+    """Statistics of the earlier one would serve its images far worse."""
+    X, y = images
+    clf = tiny(max_epochs=15).fit(X, y)
+    other = (X // 4 + 150).astype(np.uint8)
+    for _ in range(4):
+        clf.partial_fit(other, y)
+    assert clf.score(other, y) > 0.9
+
+
 def test_partial_fit_of_one_image_that_has_no_variance(tiny, images):
     X, y = images
 

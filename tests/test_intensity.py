@@ -53,7 +53,7 @@ def phases(n, seed):
         (hounsfield(), "window"),
         (hounsfield(np.float32), "window"),
         (phases(16, 0)[0], "dataset"),
-        (scanners() / scanners().max(), "dataset"),
+        (scanners() / scanners().max(), "percentile"),
         (scanners(), "percentile"),
         (scanners().astype(np.int32), "percentile"),
         (GREY, "dataset"),
@@ -90,6 +90,23 @@ def test_scanner_scale_does_not_matter(tiny):
     np.testing.assert_allclose(
         clf.predict_proba(scaled), clf.predict_proba(X), atol=1e-4
     )
+
+
+def test_a_shift_of_scale_is_told_where_an_artefact_was_clipped(tiny):
+    X, y = dose_images(40, 0)
+    X[0, :2] = 65535
+    clf = tiny().fit(X, y)
+    assert clf.image_spec_.value_range[1] < 4000
+    clf.predict(X)  # the artefact again: no shift
+    with pytest.warns(UserWarning, match="bring them to the same unit"):
+        clf.predict(X[1:].astype(np.float32) * 16)
+
+
+def test_maps_in_a_small_unit_are_not_on_one_scale_with_an_artefact(tiny):
+    X, y = dose_images(40, 0)
+    X = X / 1e6
+    X[0, :2] = 0.9
+    assert tiny().fit(X, y).image_spec_.intensity == "clipped"
 
 
 def test_one_odd_image_leaves_the_others_on_one_scale(tiny):
