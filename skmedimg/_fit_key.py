@@ -30,6 +30,8 @@ _SIMPLE = (Number, str, bytes, tuple, type(None))
 _HELD = list | dict | set | np.ndarray | torch.Tensor
 _NAMED = FunctionType | MethodType | type
 _CODE = _NAMED | partial
+_FORMS = _NAMED | partial | ModuleType | CodeType
+_MARKS = ("__wrapped__", "__qualname__")
 _LASTING = _CODE | Number | str | bytes | None
 
 
@@ -192,6 +194,28 @@ def _described(
         return os.fspath(value)
     if hasattr(value, "iloc"):
         return [repr(getattr(value, "columns", "")), inside(value.to_numpy())]
+    if isinstance(value, _FORMS) or any(hasattr(value, name) for name in _MARKS):
+        return _described_code(value, inside, seen)
+    if code_alone and not isinstance(value, _LASTING):
+        return [inside(type(value)), inside(_code_in(value))]
+    if isinstance(value, FrozenEstimator) and not hasattr(value.estimator, "net_"):
+        return [inside(type(value.estimator)), inside(vars(value.estimator))]
+    if hasattr(value, "get_params"):
+        return [inside(type(value)), inside(value.get_params(deep=False))]
+    if isinstance(seen, _ValuesAlone) and isinstance(value, torch.nn.Module):
+        return [repr(value), inside(value.state_dict())]
+    if hasattr(value, "__dict__"):
+        return [inside(type(value)), inside(vars(value))]
+    if attributes := _slots(value):
+        return [inside(type(value)), inside(attributes)]
+    return without_address(repr(value))
+
+
+def _described_code(
+    value: Any, inside: Callable[[Any], Any], seen: set[int] | None
+) -> Any:
+    """Functions, classes and what is made of them; `inside` describes their parts."""
+    code_alone = isinstance(seen, _CodeAlone)
     if isinstance(value, partial):
         return inside([value.func, value.args, value.keywords])
     if isinstance(value, MethodType):
@@ -210,21 +234,8 @@ def _described(
         return [_name(value), *inside([code, held])]
     if hasattr(value, "__wrapped__"):  # by functools.lru_cache
         return inside(value.__wrapped__)
-    if hasattr(value, "__qualname__"):  # a class, or a function in C
-        return [_name(value), inside(_named_by(value, seen))]
-    if code_alone and not isinstance(value, _LASTING):
-        return [inside(type(value)), inside(_code_in(value))]
-    if isinstance(value, FrozenEstimator) and not hasattr(value.estimator, "net_"):
-        return [inside(type(value.estimator)), inside(vars(value.estimator))]
-    if hasattr(value, "get_params"):
-        return [inside(type(value)), inside(value.get_params(deep=False))]
-    if isinstance(seen, _ValuesAlone) and isinstance(value, torch.nn.Module):
-        return [repr(value), inside(value.state_dict())]
-    if hasattr(value, "__dict__"):
-        return [inside(type(value)), inside(vars(value))]
-    if attributes := _slots(value):
-        return [inside(type(value)), inside(attributes)]
-    return without_address(repr(value))
+    # A class, or a function in C.
+    return [_name(value), inside(_named_by(value, seen))]
 
 
 def _slots(value: Any) -> dict[str, Any]:

@@ -447,13 +447,12 @@ class ImageNet(NeuralNetClassifier):
             for (now, _), fresh in zip(named, own, strict=True):
                 now.copy_(fresh)
 
-    def _loss_on(self, feed: Feed, few: int) -> float:
-        """Mean loss on the first batches, as they are."""
-        total = n_images = 0.0
-        for x, y, w in itertools.islice(feed, few):
-            loss, _ = self.validation_step((x, y, w))
-            total, n_images = total + float(loss) * len(x), n_images + len(x)
-        return total / n_images
+    def _loss_on(self, feed: Feed, few: int) -> torch.Tensor:
+        """Mean loss on the first batches, as they are; it stays on the device."""
+        batches = itertools.islice(feed, few)
+        parts = [(self.validation_step(batch)[0], len(batch[0])) for batch in batches]
+        total = torch.stack([loss * n for loss, n in parts]).sum()
+        return total / sum(n for _, n in parts)
 
     def _weighted_loss(
         self,

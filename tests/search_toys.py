@@ -76,3 +76,9 @@ def trials_of(storage):
         return optuna.load_study(study_name="s", storage=opened).trials
     finally:
         disconnect(opened)
+
+
+def scores(search, row):
+    """Of each fold in a row of `cv_results_`."""
+    names = [f"split{i}_test_score" for i in range(search.n_splits_)]
+    return [search.cv_results_[name][row] for name in names]

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from joblib.externals.loky import get_reusable_executor
 from scipy.stats import loguniform, uniform
-from search_toys import Curve
+from search_toys import Curve, scores
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -42,11 +42,6 @@ def table():
 
 def row_of(search, name, value):
     return search.cv_results_[f"param_{name}"].tolist().index(value)
-
-
-def scores(search, row):
-    names = [f"split{i}_test_score" for i in range(search.n_splits_)]
-    return [search.cv_results_[name][row] for name in names]
 
 
 # -- what scikit-learn's searches promise ----------------------------------------------

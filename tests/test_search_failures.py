@@ -3,7 +3,7 @@
 import numpy as np
 import optuna
 import pytest
-from search_toys import Curve
+from search_toys import Curve, scores
 from sklearn.datasets import make_classification
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
@@ -18,11 +18,6 @@ NO_PRUNING = optuna.pruners.NopPruner()
 @pytest.fixture
 def table():
     return make_classification(60, 5, random_state=0)
-
-
-def scores(search, row):
-    names = [f"split{i}_test_score" for i in range(search.n_splits_)]
-    return [search.cv_results_[name][row] for name in names]
 
 
 class Fails(LogisticRegression):
