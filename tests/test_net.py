@@ -393,7 +393,7 @@ def test_auto_precision_goes_by_the_processor(has_units, tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("architecture", [ResNet(width=4, blocks=2), SimpleCNN()])
-@pytest.mark.parametrize("shape", [(16, 16), (9, 10, 11)])
+@pytest.mark.parametrize("shape", [(16, 16), (9, 10, 11), (11, 12, 13)])
 def test_folded_network_predicts_the_same(architecture, shape):
     images = np.random.default_rng(0).normal(size=(300, *shape))
     clf = CNNImageClassifier(architecture=architecture, max_epochs=2, random_state=0)
@@ -401,9 +401,13 @@ def test_folded_network_predicts_the_same(architecture, shape):
     with torch.no_grad():
         x = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
         expected = clf.module_(x).numpy()
-    for few in (slice(300), slice(20)):
+    # One volume is computed twice where that is faster, in (11, 12, 13).
+    for few in (slice(300), slice(20), slice(1)):
         logits = clf.decision_function(images[few])
         np.testing.assert_allclose(logits, expected[few], atol=1e-5)
+    one, all_at_once = clf.embed(images[:1]), clf.embed(images)
+    assert one.shape == (1, all_at_once.shape[1])
+    np.testing.assert_allclose(one, all_at_once[:1], atol=1e-5)
 
 
 def test_foreign_network_predicts_by_itself(images):
@@ -419,7 +423,7 @@ def test_foreign_network_predicts_by_itself(images):
         assert np.array_equal(one.net_.predict(prepared), clf.predict(images))
 
 
-@pytest.mark.parametrize("n", [16, 320])
+@pytest.mark.parametrize("n", [16, 640])
 def test_network_is_used_as_it_stands(tiny, n):
     """Weights, hooks and layers in training mode count, whenever they were changed."""
     many = np.concatenate([X] * (n // N))
@@ -481,11 +485,12 @@ def test_changed_network_predicts_the_same(change, tiny, images):
         change(module)
         return module
 
-    clf = tiny(architecture=net, precision="float32").fit(images, y)
-    x = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
+    large = images.repeat(2, axis=1).repeat(2, axis=2)
+    clf = tiny(architecture=net, precision="float32").fit(large, y)
+    x = to_tensor(large[:, None], clf.image_spec_, torch.device("cpu"))
     with torch.no_grad():
         expected = clf.module_(x)[:, 0]
-    np.testing.assert_allclose(clf.decision_function(images), expected, atol=1e-5)
+    np.testing.assert_allclose(clf.decision_function(large), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", [ResNet(width=4, depth=1), SimpleCNN(4)])
