@@ -11,6 +11,23 @@ from skmedimg._modules import contiguous_inputs, lay_out_filters
 from skmedimg.architectures._layers import Network
 from skmedimg.images import ImageSpec
 
+# As autograd calls the steps of a computation.
+_PROBABILITIES = {
+    "SigmoidBackward0": "sigmoid",
+    "LogSigmoidBackward0": "logsigmoid",
+    "SoftmaxBackward0": "softmax",
+    "LogSoftmaxBackward0": "log_softmax",
+}
+_SAME_NUMBERS = (
+    "View",
+    "UnsafeView",
+    "ReshapeAlias",
+    "Squeeze",
+    "Unsqueeze",
+    "Clone",
+    "Alias",
+)
+
 
 def blank(spec: ImageSpec, n: int) -> torch.Tensor:
     """So many images without anything in them."""
@@ -54,30 +71,19 @@ def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:
 
 
 def warn_of_probabilities(module: nn.Module, probe: torch.Tensor) -> None:
-    """Warn where a network ends in a layer that leaves the loss no logits."""
-    caught: list[tuple[nn.Module, torch.Tensor]] = []
-    handles = [
-        layer.register_forward_hook(lambda m, _, output: caught.append((m, output)))
-        for layer in module.modules()
-        if isinstance(layer, nn.Sigmoid | nn.LogSigmoid | nn.Softmax | nn.LogSoftmax)
-    ]
-    if not handles:
-        return
-    try:
-        with torch.no_grad():
-            output = module(probe)
-    finally:
-        for handle in handles:
-            handle.remove()
-    layer, last = caught[-1] if caught else (None, output)
-    if layer is None or not torch.equal(last.flatten(), output.flatten()):
-        return
+    """Warn where a network ends in a step that leaves the loss no logits."""
+    with torch.enable_grad():
+        output = module(probe)
+    step = output.grad_fn
+    while step is not None and step.name().startswith(_SAME_NUMBERS):
+        step = step.next_functions[0][0]
+    last = None if step is None else _PROBABILITIES.get(step.name())
     # The softmax of several logarithms of probabilities is these probabilities.
-    if isinstance(layer, nn.LogSoftmax) and output.shape[1] > 1:
+    if last is None or (last == "log_softmax" and output.shape[1] > 1):
         return
     warnings.warn(
-        f"The network ends in {layer}, but the loss takes logits: it will learn little "
-        "or nothing. Leave out that layer; predict_proba gives probabilities.",
+        f"The network ends in a {last}, but the loss takes logits: it will learn "
+        "little or nothing. Leave it out; predict_proba gives probabilities.",
         UserWarning,
         stacklevel=6,
     )

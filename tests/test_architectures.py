@@ -293,13 +293,28 @@ def test_architecture_that_does_not_fit(tiny, data, architecture, match):
         tiny(architecture=architecture).fit(*data)
 
 
+class Calls(nn.Module):
+    """A step that is a function, not a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 @pytest.mark.parametrize(
     ("layer", "n_outputs", "warns"),
     [
-        (nn.Sigmoid(), 1, True),
-        (nn.Softmax(1), 3, True),
-        (nn.LogSoftmax(1), 1, True),
-        (nn.LogSoftmax(1), 3, False),
+        (nn.Sigmoid(), 1, "sigmoid"),
+        (Calls(torch.sigmoid), 1, "sigmoid"),
+        (nn.Sequential(nn.LogSigmoid(), nn.Flatten()), 1, "logsigmoid"),
+        (nn.Softmax(1), 3, "softmax"),
+        (Calls(lambda x: x.softmax(1)[..., None].squeeze(2)), 3, "softmax"),
+        (nn.LogSoftmax(1), 1, "log_softmax"),
+        (nn.LogSoftmax(1), 3, None),
+        (Calls(lambda x: torch.sigmoid(x).logit()), 1, None),
     ],
 )
 def test_network_that_gives_probabilities(tiny, data, layer, n_outputs, warns):
@@ -312,7 +327,7 @@ def test_network_that_gives_probabilities(tiny, data, layer, n_outputs, warns):
     if not warns:
         clf.fit(X, y)
         return
-    with pytest.warns(UserWarning, match=rf"ends in {type(layer).__name__}.*logits"):
+    with pytest.warns(UserWarning, match=rf"ends in a {warns},.*logits"):
         clf.fit(X, y)
 
 
