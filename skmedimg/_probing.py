@@ -68,6 +68,7 @@ def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:
             module(channels_last(probe))
     except Exception:  # it has taken the same batch in the other order
         module.register_forward_pre_hook(contiguous_inputs)
+        lay_out_filters(module, channels_last=False)
 
 
 def warn_of_probabilities(module: nn.Module, probe: torch.Tensor) -> None:
