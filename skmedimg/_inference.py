@@ -17,15 +17,14 @@ from torch import nn
 
 from skmedimg._checks import check_shape_parameter
 from skmedimg._feed import to_tensor
+from skmedimg._folding import folded
 from skmedimg._intensity import ShiftMonitor, finite_images, where_not_finite
 from skmedimg._modules import (
     InParts,
     drawing_for,
-    folded,
     input_of_last_linear,
     logits,
     pre_logits,
-    slow_alone,
 )
 from skmedimg._net import ImageNet, autocast
 from skmedimg.architectures._layers import Network
@@ -39,8 +38,8 @@ from skmedimg.images import (
 
 # Elements of one inference slice: enough to fill the cores, little enough for a laptop.
 _SLICE_ELEMENTS = 1 << 20
-# Folding costs as much as it saves on 16 images. Their size matters little: networks make
-# larger ones smaller at once.
+# Folding costs as much as it saves on 16 images. Their size matters little: networks
+# make larger ones smaller at once.
 _FOLDED_FROM = 24
 # On a CPU larger slices leave the caches: 28 pixels then took twice the time.
 _SLICE_IMAGES = 128
@@ -127,7 +126,8 @@ class ImageInference(BaseEstimator):
         Raises
         ------
         ValueError
-            If X is not like the images of fit, or the network has no linear layer.
+            If X is not like the images of fit, or the network ends in no linear layer
+            that is given one row an image.
         """
         check_is_fitted(self)
         if isinstance(self.module_, Network):
@@ -161,10 +161,8 @@ class ImageInference(BaseEstimator):
                     raise ValueError(where_not_finite(images))
                 monitor.update(chunk)
                 x = to_tensor(chunk, spec, device)
-                if slow_alone(x):
-                    x = torch.cat([x, x])
                 with drawing_for(module, generator):
-                    results.append(frugal(x)[: len(chunk)])
+                    results.append(frugal(x))
         monitor.warn()
         frugal.warn(device)
         outputs = torch.cat(results).float().cpu().numpy()

@@ -470,6 +470,39 @@ def test_embedding_is_what_the_last_layer_is_given(
     np.testing.assert_array_equal(clf.embed(X), features)
 
 
+class Patches(nn.Module):
+    """Gives its linear layer the patches of an image as rows."""
+
+    def __init__(self, in_channels, n_outputs, dims):
+        super().__init__()
+        self.head = nn.Linear(25, n_outputs)
+
+    def forward(self, x):
+        rows = x.unfold(2, 5, 5).unfold(3, 5, 5).reshape(-1, 25)
+        return self.head(rows).view(len(x), 4, -1).mean(1)
+
+
+class HeadFirst(nn.Module):
+    """Registers the layer that is run last before the others, and one that is not."""
+
+    def __init__(self, in_channels, n_outputs, dims):
+        super().__init__()
+        self.head, self.first = nn.Linear(8, n_outputs), nn.Linear(100, 8)
+        self.spare = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(self.first(x.flatten(1)))
+
+
+def test_embedding_has_one_row_an_image(tiny, images):
+    clf = tiny(architecture=Patches).fit(*images)
+    with pytest.raises(ValueError, match="one 160 rows for 40 image"):
+        clf.embed(images[0])
+    with pytest.raises(ValueError, match="one 4 rows for 1 image"):
+        clf.embed(images[0][:1])
+    assert tiny(architecture=HeadFirst).fit(*images).embed(images[0]).shape == (40, 8)
+
+
 def test_embedding_needs_a_linear_layer(tiny, images):
     X, y = images
 
@@ -478,7 +511,7 @@ def test_embedding_needs_a_linear_layer(tiny, images):
         return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
     clf = tiny(architecture=convolutions).fit(X, y)
-    with pytest.raises(ValueError, match=r"torch.nn.Linear.*Sequential has none"):
+    with pytest.raises(ValueError, match=r"torch.nn.Linear.*Sequential runs none"):
         clf.embed(X)
 
 

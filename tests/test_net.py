@@ -392,24 +392,6 @@ def test_auto_precision_goes_by_the_processor(has_units, tiny, monkeypatch):
 # -- inference -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", [ResNet(width=4, blocks=2), SimpleCNN()])
-@pytest.mark.parametrize("shape", [(16, 16), (9, 10, 11), (11, 12, 13)])
-def test_folded_network_predicts_the_same(architecture, shape):
-    images = np.random.default_rng(0).normal(size=(300, *shape))
-    clf = CNNImageClassifier(architecture=architecture, max_epochs=2, random_state=0)
-    clf.fit(images[:12], np.arange(12) % 3)
-    with torch.no_grad():
-        x = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
-        expected = clf.module_(x).numpy()
-    # One volume is computed twice where that is faster, in (11, 12, 13).
-    for few in (slice(300), slice(10), slice(1)):
-        logits = clf.decision_function(images[few])
-        np.testing.assert_allclose(logits, expected[few], atol=1e-5)
-    one, all_at_once = clf.embed(images[:1]), clf.embed(images)
-    assert one.shape == (1, all_at_once.shape[1])
-    np.testing.assert_allclose(one, all_at_once[:1], atol=1e-5)
-
-
 def test_foreign_network_predicts_by_itself(images):
     images, y = images
     with drawing_from(torch.Generator()):
@@ -421,75 +403,6 @@ def test_foreign_network_predicts_by_itself(images):
         p = one.net_.predict_proba(prepared)
         np.testing.assert_allclose(p, clf.predict_proba(images), atol=1e-6)
         assert np.array_equal(one.net_.predict(prepared), clf.predict(images))
-
-
-@pytest.mark.parametrize("n", [8, 320])
-def test_network_is_used_as_it_stands(tiny, n):
-    """Weights, hooks and layers in training mode count, whenever they were changed."""
-    many = np.resize(X, (n, *X.shape[1:]))
-    clf = tiny(architecture=ResNet(width=4, depth=1, dropout=0.5)).fit(X, Y)
-    before = clf.decision_function(many)
-    clf.module_.head.bias.data += 1
-    np.testing.assert_allclose(clf.decision_function(many), before + 1, atol=1e-5)
-    ran = []
-    handle = clf.module_.stem.register_forward_hook(lambda *_: ran.append(1))
-    clf.predict(many)
-    handle.remove()
-    assert ran
-    clf.module_.dropout.train()
-    with drawing_from(torch.Generator().manual_seed(0)):
-        first, second = (clf.decision_function(many) for _ in range(2))
-    assert not np.array_equal(first, second)
-
-
-def _weight_norm(net):
-    nn.utils.parametrizations.weight_norm(net.stem[0])
-
-
-def _other_epsilon(net):
-    net.stem[1].eps = 0.01
-
-
-def _plain_norm(net):
-    net.stem[1] = nn.BatchNorm2d(4, affine=False)
-
-
-def _norm_of_the_batch(net):
-    net.stem[1] = nn.BatchNorm2d(4, track_running_stats=False)
-
-
-class NormFirst(nn.Module):
-    """Registers the norm after the convolution that it runs before."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
-
-    def forward(self, x):
-        return self.conv(self.norm(x))
-
-
-def _norm_first(net):
-    net.stages[0] = NormFirst()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [_weight_norm, _other_epsilon, _plain_norm, _norm_of_the_batch, _norm_first],
-)
-def test_changed_network_predicts_the_same(change, tiny, images):
-    images, y = images
-
-    def net(*shape):
-        module = ResNet(width=4, depth=1).build(*shape)
-        change(module)
-        return module
-
-    clf = tiny(architecture=net, precision="float32").fit(images, y)
-    x = to_tensor(images[:, None], clf.image_spec_, torch.device("cpu"))
-    with torch.no_grad():
-        expected = clf.module_(x)[:, 0]
-    np.testing.assert_allclose(clf.decision_function(images), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", [ResNet(width=4, depth=1), SimpleCNN(4)])
