@@ -153,7 +153,7 @@ def _slow_alone(module: nn.Module, x: torch.Tensor) -> bool:
     others to oneDNN, which is up to five times faster. For volumes it calls those small
     whose channels times depth times height, without the width, are 20,480 or less,
     unless they are wider than 3. Here that goes by the first layer: its input and its
-    output. Two of 12 to 48 voxels a side take .4 to .9 of the time of one.
+    output. Two volumes then take .4 to .9 of the time of one.
     """
     if x.ndim != 5 or len(x) != 1 or x.device.type != "cpu" or not is_plain(module):
         return False
