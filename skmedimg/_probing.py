@@ -42,7 +42,8 @@ def output_shape(
     Raises
     ------
     ValueError
-        If it cannot take them; names the parameter `architecture`, and its value.
+        If it cannot take them, or gives no tensor; names the parameter `architecture`,
+        and its value.
     """
     try:
         with torch.no_grad():
@@ -52,7 +53,12 @@ def output_shape(
             f"architecture={architecture!r} cannot take images of "
             f"{tuple(probe.shape[1:])} (channels, then pixels): {error}"
         ) from error
-    return tuple(getattr(output, "shape", ()))
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(
+            f"architecture={architecture!r} gives a {type(output).__name__}; a network "
+            "needs to give one tensor of logits."
+        )
+    return tuple(output.shape)
 
 
 def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:

@@ -265,6 +265,17 @@ def test_two_logits_start_at_the_class_frequencies(tiny, data):
     )
 
 
+class Calls(nn.Module):
+    """A step that is a function, not a layer."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 @pytest.mark.parametrize(
     ("architecture", "match"),
     [
@@ -285,23 +296,13 @@ def test_two_logits_start_at_the_class_frequencies(tiny, data):
         (lambda c, k, d: None, "returned NoneType, not a torch.nn.Module"),
         (lambda c: pooled(c, 3, 2), "argument"),
         (nn.Identity(), r"shape \(2, 3, 6, 6\)"),
+        (Calls(lambda x: {"logits": x}), "gives a dict; .* one tensor of logits"),
         (7, "architecture"),
     ],
 )
 def test_architecture_that_does_not_fit(tiny, data, architecture, match):
     with pytest.raises((ValueError, TypeError), match=f"(?s){match}"):
         tiny(architecture=architecture).fit(*data)
-
-
-class Calls(nn.Module):
-    """A step that is a function, not a layer."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 @pytest.mark.parametrize(

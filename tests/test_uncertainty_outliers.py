@@ -116,7 +116,8 @@ def test_network_and_pipeline_are_fitted_where_they_are_not_frozen(tiny, images)
     X, y = images
     patient = np.arange(40) // 2
     sequence = ImageSequence.from_array(X, groups=patient)
-    for estimator in (tiny(), make_pipeline(IntensityScaler(), tiny())):
+    scaled = make_pipeline(IntensityScaler(), tiny())
+    for estimator in (tiny(), make_pipeline(tiny()), scaled):
         detector = EmbeddingOutlierDetector(
             estimator, false_alarm_rate=0.2, random_state=0
         )

@@ -269,7 +269,9 @@ def _features(estimator: Any, X: Any) -> np.ndarray:
     if isinstance(estimator, FrozenEstimator):
         estimator = estimator.estimator
     if isinstance(estimator, Pipeline) and hasattr(estimator[-1], "embed"):
-        X, estimator = estimator[:-1].transform(X), estimator[-1]
+        if len(estimator) > 1:
+            X = estimator[:-1].transform(X)
+        estimator = estimator[-1]
     for name in ("embed", "transform"):
         if hasattr(estimator, name):
             return np.asarray(getattr(estimator, name)(X), dtype=np.float64)
