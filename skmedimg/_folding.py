@@ -1,7 +1,7 @@
 """Normalisations folded into the convolutions before them, for inference."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, TypeGuard
 
@@ -13,6 +13,7 @@ from skmedimg.architectures.resnet import _Block
 
 CONVS = (nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+_PATCHED = {"forward", "_conv_forward", "_call_impl"}
 OURS = {f"skmedimg.architectures.{name}" for name in ("_layers", "resnet", "simple")}
 
 
@@ -20,9 +21,9 @@ def folded(module: nn.Module) -> nn.Module:
     """One of our networks with its normalisations folded into the convolutions.
 
     For inference, where both are linear: a quarter faster on a CPU. Made anew at each
-    call, in a tenth of a millisecond, for it shares what it does not change: a copy
-    that is kept would go stale when weights are written to. A network that is not
-    plain comes back as it is.
+    call, in a fifth of a millisecond for nine convolutions, for it shares what it does
+    not change: a copy that is kept would go stale when weights are written to. A
+    network that is not plain comes back as it is.
     """
     if not is_plain(module):
         return module
@@ -33,7 +34,7 @@ def folded(module: nn.Module) -> nn.Module:
         for pair in _foldable(part)
         if all(uses[id(layer)] == 1 for layer in pair)
     ]
-    if not pairs:
+    if len({(t.dtype, t.device) for pair in pairs for t in _tensors(*pair)}) != 1:
         return module
     replaced = dict(zip([id(conv) for conv, _ in pairs], _fuse(pairs), strict=True))
     passing = nn.Identity().eval()
@@ -42,12 +43,18 @@ def folded(module: nn.Module) -> nn.Module:
 
 
 def is_plain(module: nn.Module) -> TypeGuard[Network]:
-    """Whether a network is ours, without hooks, no part of it in training mode.
+    """Whether a network is ours and all that it does is what its classes say.
 
-    Dropout that is wanted in evaluation is a part in training mode.
+    Without hooks, patched or compiled parts, and no part in training mode (dropout that
+    is wanted in evaluation).
     """
     return isinstance(module, Network) and not any(
-        m.training or m._forward_hooks or m._forward_pre_hooks for m in parts_of(module)
+        m.training
+        or m._forward_hooks
+        or m._forward_pre_hooks
+        or m._compiled_call_impl is not None
+        or not _PATCHED.isdisjoint(vars(m))
+        for m in parts_of(module)
     )
 
 
@@ -67,41 +74,37 @@ def parts_of(
 
 def _runs_in_order(part: nn.Module) -> bool:
     """Whether a part is ours, or torch's, and runs its own parts once each."""
-    kind = type(part)
-    return (
-        kind is nn.Sequential or kind.__module__ in OURS
-    ) and not _has_a_forward_of_its_own(part)
+    return type(part) is nn.Sequential or type(part).__module__ in OURS
 
 
-def _has_a_forward_of_its_own(part: nn.Module) -> bool:
-    """Whether a user has patched one object, or compiled it: bound to that object."""
-    return "forward" in vars(part) or part._compiled_call_impl is not None
+def _foldable(part: Any) -> Iterator[tuple[Any, Any]]:
+    """Each convolution of a part with the BatchNorm that runs after it.
 
-
-def _foldable(part: nn.Module) -> Iterator[tuple[Any, Any]]:
-    """Each convolution of a part with the BatchNorm after it.
-
-    Only where layers run in the order of their names, and are torch's own: a user may
-    have put others into one of our networks, or changed some (weight normalisation).
+    Only where both are torch's own: a user may have put others into one of our
+    networks, or changed some (weight normalisation).
     """
-    if type(part) not in (nn.Sequential, _Block) or not _runs_in_order(part):
-        return
-    layers: list[Any] = list(part._modules.values())
-    for conv, norm in pairwise(layers):
-        if type(conv) in CONVS and type(norm) in NORMS:
-            if not any(map(_has_a_forward_of_its_own, (conv, norm))):
-                if _has_tensors(conv, norm):
-                    yield conv, norm
+    follow: Iterable[tuple[Any, Any]] = ()
+    if type(part) is nn.Sequential:
+        follow = pairwise(part._modules.values())
+    elif type(part) is _Block:
+        follow = (part.conv1, part.norm1), (part.conv2, part.norm2)
+    for conv, norm in follow:
+        known = type(conv) in CONVS and type(norm) in NORMS
+        if known and "bias" in conv._parameters:
+            if all(t is not None for t in _tensors(conv, norm)):
+                yield conv, norm
 
 
-def _has_tensors(conv: nn.Module, norm: nn.Module) -> bool:
-    """Whether all that is folded is there; a filter may be a buffer, or be None."""
-    known = (
+def _tensors(conv: nn.Module, norm: nn.Module) -> list[Any]:
+    """What is folded, but for the convolution's bias; None for what is not there.
+
+    A filter may be a buffer, and a norm without weights or statistics.
+    """
+    return [
         conv._parameters.get("weight"),
         *map(norm._parameters.get, ("weight", "bias")),
         *map(norm._buffers.get, ("running_mean", "running_var")),
-    )
-    return "bias" in conv._parameters and not any(t is None for t in known)
+    ]
 
 
 def _fuse(pairs: list[tuple[Any, Any]]) -> list[nn.Module]:

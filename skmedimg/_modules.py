@@ -22,8 +22,8 @@ _SILENT = OURS | {
         "pooling"
     ).split()
 }
-# See `_slow_alone`; PyTorch's number.
-_SMALL = 20_480
+# PyTorch's number, of channels × depth × height.
+_LOOPED_UP_TO = 20_480
 
 
 def trains_channels_last(
@@ -153,27 +153,32 @@ def _slow_alone(module: nn.Module, x: torch.Tensor) -> bool:
     others to oneDNN, which is up to five times faster. For volumes it calls those small
     whose channels times depth times height, without the width, are 20,480 or less,
     unless they are wider than 3. Here that goes by the first layer: its input and its
-    output. Two volumes then take .4 to .9 of the time of one.
+    output. Two volumes then take .4 to .9 of the time of one, and, of 8 voxels a side,
+    more. Not where a user's layer would see two.
     """
-    if x.ndim != 5 or len(x) != 1 or x.device.type != "cpu" or not is_plain(module):
+    if x.ndim != 5 or len(x) != 1 or x.device.type != "cpu":
         return False
     first = next((m for m in module.modules() if isinstance(m, nn.Conv3d)), None)
-    if first is None:
+    if first is None or not (is_plain(module) and draws_by_itself(module)):
         return False
     depth, height = (-(-x.shape[2 + i] // first.stride[i]) for i in (0, 1))
     return (
         max(first.kernel_size) <= 3
-        and math.prod(x.shape[1:4]) <= _SMALL
-        and first.out_channels * depth * height <= _SMALL
+        and math.prod(x.shape[1:4]) <= _LOOPED_UP_TO
+        and first.out_channels * depth * height <= _LOOPED_UP_TO
         and math.prod(x.shape[2:]) >= 1_500
     )
 
 
 def input_of_last_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Run a foreign network and catch what the last linear layer it runs is given."""
-    caught: list[torch.Tensor] = []
+    last: list[torch.Tensor] = []
+
+    def catch(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        last[:] = [args[0] if args else kwargs["input"]]
+
     handles = [
-        layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        layer.register_forward_pre_hook(catch, with_kwargs=True)
         for layer in module.modules()
         if isinstance(layer, nn.Linear)
     ]
@@ -182,17 +187,17 @@ def input_of_last_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     finally:
         for handle in handles:
             handle.remove()
-    if not caught or len(caught[-1]) != len(x):
-        given = (
-            f"gives its last one {len(caught[-1])} rows for"
-            if caught
-            else "runs none on"
-        )
+    if not last:
         raise ValueError(
-            "embed needs a network that ends in a torch.nn.Linear layer with one row "
-            f"an image; {type(module).__name__} {given} {len(x)} image(s)."
+            "embed needs a network that ends in a torch.nn.Linear layer; "
+            f"{type(module).__name__} runs none."
         )
-    return caught[-1].flatten(1)
+    if len(last[0]) != len(x):
+        raise ValueError(
+            f"embed needs one row an image, but {type(module).__name__} gives its last "
+            f"linear layer {len(last[0])} rows for {len(x)} image(s)."
+        )
+    return last[0].flatten(1)
 
 
 class InParts:

@@ -1,5 +1,6 @@
 """A network tried on blank images, before hours of work."""
 
+import re
 import warnings
 from typing import Any
 
@@ -18,14 +19,9 @@ _PROBABILITIES = {
     "SoftmaxBackward0": "softmax",
     "LogSoftmaxBackward0": "log_softmax",
 }
-_SAME_NUMBERS = (
-    "View",
-    "UnsafeView",
-    "ReshapeAlias",
-    "Squeeze",
-    "Unsqueeze",
-    "Clone",
-    "Alias",
+_SAME_NUMBERS = re.compile(
+    "(View|UnsafeView|ReshapeAlias|Squeeze|Unsqueeze|Select|Clone|Alias|T|ToCopy)"
+    r"Backward\d"
 )
 
 
@@ -79,10 +75,15 @@ def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:
 
 def warn_of_probabilities(module: nn.Module, probe: torch.Tensor) -> None:
     """Warn where a network ends in a step that leaves the loss no logits."""
-    with torch.enable_grad():
-        output = module(probe)
-    step = output.grad_fn
-    while step is not None and step.name().startswith(_SAME_NUMBERS):
+    if isinstance(module, Network):  # its head is linear
+        return
+    try:
+        with torch.enable_grad():
+            output = module(probe)
+    except Exception:  # it has taken the same batch without gradients
+        return
+    step = getattr(output, "grad_fn", None)
+    while step is not None and _SAME_NUMBERS.fullmatch(step.name()):
         step = step.next_functions[0][0]
     last = None if step is None else _PROBABILITIES.get(step.name())
     # The softmax of several logarithms of probabilities is these probabilities.

@@ -314,6 +314,7 @@ def test_architecture_that_does_not_fit(tiny, data, architecture, match):
         (nn.Softmax(1), 3, "softmax"),
         (Calls(lambda x: x.softmax(1)[..., None].squeeze(2)), 3, "softmax"),
         (nn.LogSoftmax(1), 1, "log_softmax"),
+        (Calls(lambda x: torch.sigmoid(x)[:, 0].unsqueeze(1).double()), 1, "sigmoid"),
         (nn.LogSoftmax(1), 3, None),
         (Calls(lambda x: torch.sigmoid(x).logit()), 1, None),
     ],
@@ -330,6 +331,48 @@ def test_network_that_gives_probabilities(tiny, data, layer, n_outputs, warns):
         return
     with pytest.warns(UserWarning, match=rf"ends in a {warns},.*logits"):
         clf.fit(X, y)
+
+
+class SqueezeGate(torch.autograd.Function):
+    """Named like a step of torch's that changes no number."""
+
+    @staticmethod
+    def forward(ctx, gate, x):
+        ctx.save_for_backward(gate, x)
+        return gate * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gate, x = ctx.saved_tensors
+        return gradient * x, gradient * gate
+
+
+class Gated(nn.Module):
+    def __init__(self, in_channels, n_outputs, dims):
+        super().__init__()
+        self.gate, self.values = (pooled(in_channels, n_outputs, dims) for _ in "gv")
+
+    def forward(self, x):
+        return SqueezeGate.apply(self.gate(x).sigmoid(), self.values(x))
+
+
+class KeepsNumbers(nn.Module):
+    """Works in evaluation only where no gradient is kept."""
+
+    def __init__(self, in_channels, n_outputs, dims):
+        super().__init__()
+        self.net = pooled(in_channels, n_outputs, dims)
+
+    def forward(self, x):
+        logits = self.net(x)
+        if not self.training:
+            self.seen = logits.numpy().copy()
+        return logits
+
+
+@pytest.mark.parametrize("architecture", [Gated, KeepsNumbers])
+def test_sensible_networks_are_no_probabilities(tiny, data, architecture):
+    assert tiny(architecture=architecture).fit(*data).n_iter_ == 1
 
 
 def test_gates_within_a_network_are_no_probabilities(tiny, data):

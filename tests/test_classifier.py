@@ -491,14 +491,14 @@ class HeadFirst(nn.Module):
         self.spare = nn.Linear(3, 3)
 
     def forward(self, x):
-        return self.head(self.first(x.flatten(1)))
+        return self.head(input=self.first(x.flatten(1)))
 
 
 def test_embedding_has_one_row_an_image(tiny, images):
     clf = tiny(architecture=Patches).fit(*images)
-    with pytest.raises(ValueError, match="one 160 rows for 40 image"):
+    with pytest.raises(ValueError, match="layer 160 rows for 40 image"):
         clf.embed(images[0])
-    with pytest.raises(ValueError, match="one 4 rows for 1 image"):
+    with pytest.raises(ValueError, match="layer 4 rows for 1 image"):
         clf.embed(images[0][:1])
     assert tiny(architecture=HeadFirst).fit(*images).embed(images[0]).shape == (40, 8)
 

@@ -74,6 +74,15 @@ def _norm_without_bias(net):
     net.stem[1].bias = None
 
 
+class To(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x):
+        return x.to(self.dtype)
+
+
 def _frozen_filter(net):
     weight = net.stem[0].weight.detach()
     del net.stem[0].weight
@@ -127,6 +136,19 @@ def _norm_again(net):
     net.stages[0] = nn.Sequential(nn.Conv2d(4, 4, 1), norm, nn.ReLU(), norm)
 
 
+def _other_order(net):
+    block = net.stages[0]
+    norm, conv = block.norm1, block.conv2
+    del block.norm1, block.conv2
+    block.norm1, block.conv2 = norm, conv
+
+
+def _part_in_double_precision(net):
+    inner = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+    net.stages[0] = nn.Sequential(To(torch.float64), *inner, To(torch.float32))
+    net.stages[0][1:3].double()
+
+
 def _tied_convolutions(net):
     net.stages[0].conv2 = net.stages[0].conv1
 
@@ -163,6 +185,8 @@ def _compiled_convolution(net):
         _conv_again_without_norm,
         _norm_again,
         _tied_convolutions,
+        _other_order,
+        _part_in_double_precision,
     ],
 )
 def test_changed_network_predicts_the_same(change, tiny, images):
@@ -199,3 +223,22 @@ def test_predicting_leaves_the_network_alone(tiny, images):
     before = pickle.dumps(clf.module_)
     clf.predict(images)
     assert pickle.dumps(clf.module_) == before
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return x
+
+
+def test_layers_of_others_see_one_volume_once():
+    X = np.random.default_rng(0).normal(size=(8, 12, 13, 14))
+    clf = CNNImageClassifier(ResNet(width=4), max_epochs=1, random_state=0)
+    clf.fit(X, np.arange(8) % 2)
+    clf.module_.stages.append(Counts().eval())
+    clf.predict(X[:1])
+    assert clf.module_.stages[-1].seen == 1
