@@ -13,16 +13,18 @@ from skmedimg.architectures.resnet import _Block
 
 CONVS = (nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
-_PATCHED = {"forward", "_conv_forward", "_call_impl"}
+_PATCHED = set(
+    "forward forward_features forward_head to_logits _conv_forward _call_impl".split()
+)
 OURS = {f"skmedimg.architectures.{name}" for name in ("_layers", "resnet", "simple")}
 
 
 def folded(module: nn.Module) -> nn.Module:
     """One of our networks with its normalisations folded into the convolutions.
 
-    For inference, where both are linear: a quarter faster on a CPU. Made anew at each
-    call, in a fifth of a millisecond for nine convolutions, for it shares what it does
-    not change: a copy that is kept would go stale when weights are written to. A
+    For inference, where both are linear: up to a third faster on a CPU. Made anew at
+    each call, in a fifth of a millisecond for nine convolutions, for it shares what it
+    does not change: a copy that is kept would go stale when weights are written to. A
     network that is not plain comes back as it is.
     """
     if not is_plain(module):

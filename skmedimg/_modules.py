@@ -175,7 +175,7 @@ def input_of_last_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     last: list[torch.Tensor] = []
 
     def catch(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        last[:] = [args[0] if args else kwargs["input"]]
+        last[:] = [*args, *kwargs.values()][:1]
 
     handles = [
         layer.register_forward_pre_hook(catch, with_kwargs=True)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skmedimg._feed import channels_last
+from skmedimg._folding import OURS, is_plain
 from skmedimg._modules import contiguous_inputs, lay_out_filters
 from skmedimg.architectures._layers import Network
 from skmedimg.images import ImageSpec
@@ -20,8 +21,8 @@ _PROBABILITIES = {
     "LogSoftmaxBackward0": "log_softmax",
 }
 _SAME_NUMBERS = re.compile(
-    "(View|UnsafeView|ReshapeAlias|Squeeze|Unsqueeze|Select|Clone|Alias|T|ToCopy)"
-    r"Backward\d"
+    "(View|UnsafeView|ReshapeAlias|Squeeze|Unsqueeze|Select|Slice|Expand|T|Transpose|"
+    r"Permute|Clone|Alias|ToCopy)Backward\d"
 )
 
 
@@ -75,8 +76,9 @@ def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:
 
 def warn_of_probabilities(module: nn.Module, probe: torch.Tensor) -> None:
     """Warn where a network ends in a step that leaves the loss no logits."""
-    if isinstance(module, Network):  # its head is linear
-        return
+    if is_plain(module) and type(module.head) is nn.Linear:
+        if type(module).__module__ in OURS:
+            return
     try:
         with torch.enable_grad():
             output = module(probe)

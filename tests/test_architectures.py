@@ -315,6 +315,7 @@ def test_architecture_that_does_not_fit(tiny, data, architecture, match):
         (Calls(lambda x: x.softmax(1)[..., None].squeeze(2)), 3, "softmax"),
         (nn.LogSoftmax(1), 1, "log_softmax"),
         (Calls(lambda x: torch.sigmoid(x)[:, 0].unsqueeze(1).double()), 1, "sigmoid"),
+        (Calls(lambda x: torch.cat([x, x], 1).softmax(1)[:, 1:]), 1, "softmax"),
         (nn.LogSoftmax(1), 3, None),
         (Calls(lambda x: torch.sigmoid(x).logit()), 1, None),
     ],
@@ -373,6 +374,16 @@ class KeepsNumbers(nn.Module):
 @pytest.mark.parametrize("architecture", [Gated, KeepsNumbers])
 def test_sensible_networks_are_no_probabilities(tiny, data, architecture):
     assert tiny(architecture=architecture).fit(*data).n_iter_ == 1
+
+
+def test_head_of_ours_that_gives_probabilities(tiny, data):
+    def network(*shape):
+        net = ResNet(width=2, depth=1).build(*shape)
+        net.head = nn.Sequential(net.head, nn.Softmax(1))
+        return net
+
+    with pytest.warns(UserWarning, match="ends in a softmax"):
+        tiny(architecture=network).fit(*data)
 
 
 def test_gates_within_a_network_are_no_probabilities(tiny, data):
