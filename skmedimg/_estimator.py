@@ -46,7 +46,7 @@ from skmedimg._probing import (
 )
 from skmedimg._random import drawing_from, seed_of
 from skmedimg._sklearn_callbacks import CallbackSupportMixin, begin_context, told
-from skmedimg._weights import head_of, load_weights
+from skmedimg._weights import as_pretrained, head_of, load_weights
 from skmedimg.architectures import Pretrained, make_architecture
 from skmedimg.architectures._layers import Network
 from skmedimg.augmentation import PRESETS, Augmentation, make_augment
@@ -381,7 +381,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
         generator = torch.Generator().manual_seed(seed)
         with drawing_from(generator):
             module = make_architecture(
-                self.architecture,
+                as_pretrained(self.architecture, self.weights),
                 spec.channels,
                 self._n_outputs,
                 spec.spatial_dims,
@@ -390,10 +390,8 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             )
             module = module.to("cpu").eval()
             # One image: a network that squeezes gives (n_outputs,) for it.
-            shapes = {
-                n: output_shape(module, blank(spec, n), self.architecture)
-                for n in (2, 1)
-            }
+            name = self.architecture
+            shapes = {n: output_shape(module, blank(spec, n), name) for n in (2, 1)}
         if shapes[2] == (2, 2) and self._n_outputs == 1:
             # A head with one logit a class is as good for two classes.
             self._n_outputs = 2
@@ -408,7 +406,7 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             warn_of_probabilities(module, blank(spec, 2))
         new_head = not isinstance(self.architecture, nn.Module)
         if self.weights is not None:
-            new_head = load_weights(module, self.weights, blank(spec, 2))
+            new_head = load_weights(module, self.weights, blank(spec, 2), self.classes_)
         if new_head:
             self._start_head(module, data, train)
         return module

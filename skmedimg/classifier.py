@@ -79,7 +79,7 @@ class CNNImageClassifier(ClassifierMixin, BaseImageEstimator):
         contrast a little, and never mirrors: it cannot know the modality. "xray",
         "mammography", "ct", "mri", "ultrasound", "microscopy" and "fundus" know what
         may change there. A callable takes and gives a batch tensor of shape
-        (n, C, *spatial).
+        (n, C, *spatial); what it draws by torch is seeded, by NumPy it is not.
     max_epochs : int or "auto", default="auto"
         Passes over the images; "auto" goes by the number of distinct images and leaves
         what it chose in `n_iter_`.

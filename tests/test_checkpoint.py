@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, Freezer
 from torch import nn
 
@@ -212,7 +213,7 @@ def test_another_number_of_threads(before, after, data, tmp_path, monkeypatch):
 
 def test_pretrained_weights(data, tmp_path):
     X, y, _ = data
-    start = clone(CLF).fit(X, 1 - y).module_.state_dict()
+    start = FrozenEstimator(clone(CLF).fit(X, 1 - y))
     settings = {"weights": Pretrained(start, freeze="features")}
     whole = fit(settings, None, data)
     interrupt(settings, tmp_path, data, after=2)

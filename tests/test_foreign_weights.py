@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
 from torch import nn
 from torch.nn.functional import pad
 
@@ -105,8 +106,9 @@ class HeadIsConvolution(LastIsConvolution):
 
 def test_all_but_the_head_is_frozen(tiny, images):
     X, y = images
-    state = tiny(architecture=HeadIsConvolution).fit(X, y).module_.state_dict()
-    weights = Pretrained(state, freeze="features")
+    source = tiny(architecture=HeadIsConvolution).fit(X, y)
+    state = source.module_.state_dict()
+    weights = Pretrained(FrozenEstimator(source), freeze="features")
     clf = tiny(architecture=HeadIsConvolution, weights=weights).fit(X, y)
     after = clf.module_.state_dict()
     changed = {name for name in state if not torch.equal(state[name], after[name])}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import cross_val_predict
 from skorch.callbacks import Callback
 from torch import nn
@@ -215,7 +216,7 @@ def test_predictions_of_a_network_that_draws(data):
     prepared = to_tensor(X[:, None], model.image_spec_, torch.device("cpu"))
     one, other = (model.net_.predict_proba(prepared) for _ in range(2))
     assert np.array_equal(one, other)
-    weights = Pretrained(model.module_.state_dict())
+    weights = Pretrained(FrozenEstimator(model))
     _fit({"architecture": Sampling, "weights": weights}, X, y)
 
 

@@ -189,6 +189,7 @@ def space_below(high):
     return space
 
 
+@pytest.mark.filterwarnings("ignore:The head of the pretrained weights")
 def test_other_starting_weights_or_functions_in_a_list(images, tiny, tmp_path):
     X, y = images
     storage, before = tmp_path / "study.log", tiny(random_state=1).fit(X, y)

@@ -13,16 +13,19 @@ from sklearn.utils._param_validation import Interval, StrOptions
 class Pretrained(BaseEstimator):
     """Weights that a network starts from, for ``weights=``: fine-tuning.
 
-    The last layer is left out, with a warning that says so, unless it fits. Where the
-    images have another number of channels, the first filters are summed over the old
-    channels and shared out among the new ones: grey images then give what they would
-    give as colour.
+    The last layer is left out, with a warning that says so, unless `source` is an
+    estimator of the same classes: weights do not tell what their outputs mean. With an
+    estimator that chose its network by ``architecture="auto"``, "auto" is that network.
+    Where the images have another number of channels, the first filters are summed over
+    the old channels and shared out among the new ones: grey images then give what they
+    would give as colour.
 
     Parameters
     ----------
     source : path, mapping or FrozenEstimator
         File of `torch.save` or safetensors, a state dict, or a fitted estimator in
-        `sklearn.frozen.FrozenEstimator`. The prefix ``module.`` of names is dropped.
+        `sklearn.frozen.FrozenEstimator`. The prefixes ``module.`` and ``_orig_mod.`` of
+        names are dropped; of a checkpoint the entry that holds tensors is taken.
     freeze : {"features"} or None, default=None
         "features" trains the last layer only; statistics of normalisations stay too.
     lr_scale : float, default=1.0

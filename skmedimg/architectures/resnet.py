@@ -21,7 +21,7 @@ from skmedimg.architectures._layers import (
 )
 
 # Width of the first convolution, its stride, and whether a pool follows.
-_STEMS = {"small": (3, 1, False), "medium": (3, 2, False), "large": (7, 2, True)}
+STEMS = {"small": (3, 1, False), "medium": (3, 2, False), "large": (7, 2, True)}
 
 
 class ResNet(BaseEstimator):
@@ -70,7 +70,7 @@ class ResNet(BaseEstimator):
         "activation": [StrOptions(set(ACTIVATIONS))],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "pooling": [StrOptions({"average", "max", "average_max"})],
-        "stem": [StrOptions({"auto", *_STEMS})],
+        "stem": [StrOptions({"auto", *STEMS})],
     }
 
     def __init__(
@@ -127,7 +127,7 @@ class ResNet(BaseEstimator):
             stem = "small" if size < medium else "medium" if size < large else "large"
         depth = self.depth
         if depth == "auto":
-            _, stride, pooled = _STEMS[stem]
+            _, stride, pooled = STEMS[stem]
             left = size / (stride * (2 if pooled else 1))
             depth = min(1 + math.ceil(math.log2(max(left / 7, 1))), 5)
         return ResNetModule(
@@ -161,7 +161,7 @@ class ResNetModule(Network):
     ) -> None:
         super().__init__()
         dims, act = spatial_dims, ACTIVATIONS[activation]
-        kernel, stride, pooled = _STEMS[stem]
+        kernel, stride, pooled = STEMS[stem]
         first: list[nn.Module] = [
             CONV[dims](in_channels, widths[0], kernel, stride, kernel // 2, bias=False),
             BATCH_NORM[dims](widths[0]),
