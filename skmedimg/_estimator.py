@@ -406,7 +406,9 @@ class BaseImageEstimator(CallbackSupportMixin, ImageInference):
             warn_of_probabilities(module, blank(spec, 2))
         new_head = not isinstance(self.architecture, nn.Module)
         if self.weights is not None:
-            new_head = load_weights(module, self.weights, blank(spec, 2), self.classes_)
+            new_head = load_weights(
+                module, self.weights, blank(spec, 2), self._encoding
+            )
         if new_head:
             self._start_head(module, data, train)
         return module

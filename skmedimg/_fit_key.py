@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 import skmedimg
 from skmedimg._feed import Feed
-from skmedimg._weights import state_dict_of
+from skmedimg._weights import fitted_in, state_dict_of
 from skmedimg._words import without_address
 from skmedimg.architectures import Pretrained
 
@@ -141,7 +141,9 @@ def values_of(param_distributions: Any, estimator: Any) -> str:
 def weights_key(weights: Any) -> str:
     """Name of starting weights by what they are, not by where."""
     source = weights.source if isinstance(weights, Pretrained) else weights
-    text = repr(_described(state_dict_of(source)))
+    # The classes decide whether the head is kept.
+    classes = getattr(fitted_in(source), "classes_", None)
+    text = repr([_described(state_dict_of(source)), _described(classes)])
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 

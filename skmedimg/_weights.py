@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skmedimg._random import drawing_from
+from skmedimg._targets import LabelEncoding
 from skmedimg.architectures import Pretrained, ResNet
 from skmedimg.architectures._layers import Network
 from skmedimg.architectures.resnet import STEMS, ResNetModule
@@ -21,7 +22,7 @@ _CONVS = (nn.Conv2d, nn.Conv3d)
 
 
 def load_weights(
-    module: nn.Module, weights: Any, probe: torch.Tensor, classes: np.ndarray
+    module: nn.Module, weights: Any, probe: torch.Tensor, labels: LabelEncoding
 ) -> bool:
     """Load a state dict, a file of one, or the network of a frozen estimator.
 
@@ -33,7 +34,7 @@ def load_weights(
         Only `Pretrained` may leave out the head and differ in input channels.
     probe : torch.Tensor of shape (n, C, *spatial)
         Images that `module` takes, to find its head.
-    classes : ndarray of shape (n_classes,)
+    labels : LabelEncoding
         What the head is to tell.
 
     Returns
@@ -52,18 +53,28 @@ def load_weights(
     weights._validate_params()
     name, _ = head_of(module, probe)
     state = _unwrapped(state_dict_of(weights.source), module)
-    known = getattr(_fitted_in(weights.source), "classes_", None)
-    same_task = known is not None and np.array_equal(known, classes)
+    same_task = _same_classes(fitted_in(weights.source), labels)
     state, left_out = _fitted_to(module, state, name, same_task)
     _load(module, state)
-    if left_out:
-        warnings.warn(
-            f"The head of the pretrained weights is not known to tell these classes: "
-            f"{', '.join(left_out)} were left out, and {name!r} starts anew.",
-            UserWarning,
-            stacklevel=6,
-        )
-    return bool(left_out)
+    if left_out is None:
+        return False
+    reason = "has another shape" if same_task else "is not known to tell these classes"
+    warnings.warn(
+        f"The head of the pretrained weights {reason}: left out "
+        f"{', '.join(left_out) or 'nothing, for there is none'}; {name!r} starts as "
+        "the architecture makes it. FrozenEstimator(model) tells the classes.",
+        UserWarning,
+        stacklevel=6,
+    )
+    return True
+
+
+def _same_classes(fitted: Any, labels: LabelEncoding) -> bool:
+    """Whether a fitted classifier tells these classes; of labels it is not known."""
+    known = getattr(fitted, "_encoding", None)
+    if not isinstance(known, LabelEncoding) or known.multilabel or labels.multilabel:
+        return False
+    return np.array_equal(known.classes, labels.classes)
 
 
 def as_pretrained(architecture: Any, weights: Any) -> Any:
@@ -71,10 +82,13 @@ def as_pretrained(architecture: Any, weights: Any) -> Any:
 
     "auto" goes by the number of images and their size, and weights fit one choice.
     """
-    fitted = _fitted_in(weights.source if isinstance(weights, Pretrained) else weights)
+    fitted = fitted_in(weights.source if isinstance(weights, Pretrained) else weights)
     module: Any = getattr(fitted, "module_", None)
     named = isinstance(architecture, str) and architecture == "auto"
-    if not named or type(module) is not ResNetModule or fitted.architecture != "auto":
+    chosen = getattr(fitted, "architecture", None)
+    if not named or type(module) is not ResNetModule or not isinstance(chosen, str):
+        return architecture
+    if chosen != "auto":
         return architecture
     first: Any = next(module.stem.children())
     kind = (first.kernel_size[0], first.stride[0])
@@ -82,7 +96,8 @@ def as_pretrained(architecture: Any, weights: Any) -> Any:
     return ResNet(width=first.out_channels, depth=len(module.stages), stem=stem)
 
 
-def _fitted_in(source: Any) -> Any:
+def fitted_in(source: Any) -> Any:
+    """The estimator that a frozen one, or a frozen pipeline, holds; else None."""
     if not isinstance(source, FrozenEstimator):
         return None
     fitted = source.estimator
@@ -122,7 +137,7 @@ def _load(module: nn.Module, state: Mapping) -> None:
         differences = _differences(module.state_dict(), state) or str(error)
         raise ValueError(
             f"weights do not fit the architecture: {differences}. Name the one that "
-            'they are of: "auto" goes by the number of images and their size.'
+            'they are of; "auto", and depth and stem of ResNet, go by the images.'
         ) from error
 
 
@@ -152,7 +167,7 @@ def _shape(value: Any) -> Any:
 def _unwrapped(state: Mapping, module: nn.Module) -> Mapping:
     """Names without what torch.nn.DataParallel or torch.compile puts before them."""
     own = module.state_dict()
-    for prefix in ("module.", "_orig_mod."):
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):
         if state and all(k.startswith(prefix) and k not in own for k in state):
             state = {k.removeprefix(prefix): v for k, v in state.items()}
     return state
@@ -160,29 +175,32 @@ def _unwrapped(state: Mapping, module: nn.Module) -> Mapping:
 
 def _fitted_to(
     module: nn.Module, state: Mapping, name: str, same_task: bool
-) -> tuple[State, list[str]]:
-    """Weights for images of other channels, and what of the head was left out."""
+) -> tuple[State, list[str] | None]:
+    """Weights for images of other channels, and what was left out if the head was."""
     own = module.state_dict()
     head = {key for key in own if key.startswith(f"{name}.")}
     taken = dict(state)
     first = next((k for k in own if _differs_in_channels(own[k], state.get(k))), "")
     if first and first not in head:
         taken[first] = _other_channels(taken[first], own[first].shape[1])
-    shapes = {key: getattr(state.get(key), "shape", None) for key in head}
-    if same_task and all(shapes[key] == own[key].shape for key in head):
-        return taken, []
-    # The head of another task may go by another name: one layer, and no more.
-    others = {key for key in state if key not in own}
-    layers = {key.rpartition(".")[0] for key in others}
-    left_out = head & set(state) | (others if len(layers) == 1 else set())
+    if same_task and all(_shape(state.get(key)) == _shape(own[key]) for key in head):
+        return taken, None
+    left_out = head & set(state)
+    if not left_out:
+        # The head of another task may go by another name: one layer, and no more.
+        others = {key for key in state if key not in own}
+        if len({key.rpartition(".")[0] for key in others}) == 1:
+            left_out = others
     for key in left_out:
         del taken[key]
-    return taken | {key: own[key] for key in head}, sorted(left_out or head)
+    return taken | {key: own[key] for key in head}, sorted(left_out)
 
 
-def _differs_in_channels(own: torch.Tensor, given: Any) -> bool:
+def _differs_in_channels(own: Any, given: Any) -> bool:
     """Whether filters are for images of another number of channels, and alike else."""
-    if not isinstance(given, torch.Tensor) or own.ndim < 4 or given.ndim != own.ndim:
+    if not isinstance(given, torch.Tensor) or not isinstance(own, torch.Tensor):
+        return False
+    if own.ndim < 4 or given.ndim != own.ndim:
         return False
     here, there = list(own.shape), list(given.shape)
     return here.pop(1) != there.pop(1) and here == there
@@ -201,7 +219,7 @@ def _other_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
 
 def state_dict_of(weights: Any) -> Mapping:
     if isinstance(weights, FrozenEstimator):
-        fitted = _fitted_in(weights)
+        fitted = fitted_in(weights)
         if not hasattr(fitted, "module_"):
             raise ValueError(
                 "weights is a FrozenEstimator around something that is not fitted, or "
@@ -213,13 +231,26 @@ def state_dict_of(weights: Any) -> Mapping:
     else:
         shown = f"weights={str(weights)!r}"
         state = _read(weights, shown)
-    if isinstance(state, Mapping) and not _holds_tensors(state):
-        # A checkpoint: the weights are one entry, by whatever name, among others.
-        inner = [v for v in state.values() if _holds_tensors(v)]
-        state = inner[0] if len(inner) == 1 else state
+    if isinstance(state, Mapping):
+        state = _weights_in(state, shown)
     if not isinstance(state, Mapping) or not all(isinstance(k, str) for k in state):
         raise ValueError(f"{shown} holds no state dict (names and their tensors).")
     return state
+
+
+def _weights_in(checkpoint: Mapping, shown: str) -> Mapping:
+    """The entry of a checkpoint that the weights are, or all where it is none."""
+    for name in ("state_dict", "model_state_dict", "model", "net"):
+        if isinstance(checkpoint.get(name), Mapping):
+            return checkpoint[name]
+    inner = [k for k, v in checkpoint.items() if _holds_tensors(v)]
+    if len(inner) > 1:
+        raise ValueError(
+            f"{shown} holds several state dicts, {', '.join(map(str, inner))}: pass "
+            "one of them."
+        )
+    whole = _holds_tensors(checkpoint) or not inner
+    return checkpoint if whole else checkpoint[inner[0]]
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -235,6 +266,8 @@ def _read(path: Any, shown: str) -> Any:
 
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"{shown} cannot be read: {error}") from error
     except Exception as error:  # a broken file makes either of them raise anything
         reason = str(error).partition("\n")[0][:200]
         raise ValueError(

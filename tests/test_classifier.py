@@ -289,7 +289,9 @@ def test_pretrained_features_are_frozen(
     save = save_file if ending == ".safetensors" else torch.save
     save({k: v.contiguous() for k, v in state.items()}, tmp_path / f"w{ending}")
     weights = Pretrained(tmp_path / f"w{ending}", freeze="features")
-    with pytest.warns(UserWarning, match=r"not known to tell .*: head.bias.*starts"):
+    with pytest.warns(
+        UserWarning, match=r"not known to tell .*: left out head.bias.*starts"
+    ):
         clf = tiny(weights=weights, max_epochs=2).fit(X, y)
     kept, source = features_of(clf), features_of(colour_source)
     assert kept.keys() == source.keys()
@@ -306,40 +308,28 @@ def test_pretrained_features_are_frozen(
     assert not torch.equal(clf.module_.head.bias, torch.zeros(1))
 
 
-@pytest.mark.parametrize("kind", ["state dict", "other classes", "pipeline of others"])
+@pytest.mark.parametrize(
+    "kind", ["state dict", "other classes", "pipeline of others", "labels"]
+)
 def test_pretrained_head_of_other_classes_starts_anew(tiny, images, kind):
     """Of one shape where both tasks have two classes, which may be the other way."""
     X, y = images
     source = tiny().fit(X, np.array(["well", "ill"])[y])
+    if kind == "labels":
+        y = np.column_stack([y, 1 - y])
+        source = tiny().fit(X, y[:, ::-1])
     if kind == "state dict":
         weights = Pretrained(source.module_.state_dict())
     else:
         model = make_pipeline(source) if kind.startswith("pipeline") else source
         weights = Pretrained(FrozenEstimator(model))
     callback = FirstWeights()
-    with pytest.warns(UserWarning, match="head.bias, head.weight were left out"):
+    with pytest.warns(UserWarning, match="left out head.bias, head.weight;"):
         clf = tiny(weights=weights, callbacks=[callback]).fit(X, y)
     n_head = sum(p.numel() for p in clf.module_.head.parameters())
     expected = parameters_of(source)
     assert torch.equal(callback.seen[0][:-n_head], expected[:-n_head])
     assert not torch.equal(callback.seen[0][-n_head:], expected[-n_head:])
-
-
-def test_auto_is_the_network_of_the_pretrained_estimator(images):
-    X, y = np.tile(images[0], (6, 1, 1)), np.tile(images[1], 6)
-    X[:, 0, 0] = np.arange(240)
-    source = CNNImageClassifier(max_epochs=1, random_state=0).fit(X, y)
-    assert source.module_.stem[0].out_channels == 16
-    clf = CNNImageClassifier(
-        max_epochs=1, random_state=0, weights=Pretrained(FrozenEstimator(source))
-    )
-    few = clf.fit(X[:40], y[:40])
-    large = clone(clf).fit(X[:40].repeat(6, 1).repeat(6, 2), y[:40])
-    for one in (few, large):
-        assert repr(one.module_) == repr(source.module_)
-    alone = clone(clf).set_params(weights=source.module_.state_dict())
-    with pytest.raises(ValueError, match=r"\(16, 1, 3, 3\) for \(8, 1, 3, 3\).*auto"):
-        alone.fit(X[:40], y[:40])
 
 
 @pytest.mark.parametrize("entry", ["state_dict", "model_state_dict", "net"])
@@ -351,6 +341,11 @@ def test_weights_within_a_checkpoint(tiny, images, tmp_path, entry):
     callback = FirstWeights()
     tiny(weights=tmp_path / "w.pt", callbacks=[callback]).fit(*images)
     assert torch.equal(callback.seen[0], parameters_of(source))
+    both = {"weights": state, "ema": state}
+    with pytest.raises(ValueError, match="several state dicts, weights, ema"):
+        tiny(weights=both).fit(*images)
+    logged = both | {"state_dict": state, "best": torch.tensor(0.7)}
+    assert tiny(weights=logged).fit(*images).n_iter_ == 1
     torch.save(source.module_, tmp_path / "module.pt")
     with pytest.raises(ValueError, match=r"Save module.state_dict\(\), not the module"):
         tiny(weights=tmp_path / "module.pt").fit(*images)
@@ -384,13 +379,19 @@ def test_pretrained_features_learn_more_slowly(tiny, images):
 
 def test_pretrained_weights_that_do_not_fit(tiny, images, colour_source):
     X, y = images
-    state = colour_source.module_.state_dict()
-    del state["stages.0.conv1.weight"]
+    sound = colour_source.module_.state_dict()
+    state = {k: v for k, v in sound.items() if k != "stages.0.conv1.weight"}
     with pytest.raises(ValueError, match=r"fit .*: 1 missing \(stages.0.conv1"):
         tiny(weights=Pretrained(state)).fit(X, y)
     deep = tiny(architecture=ResNet(width=4, depth=2)).fit(X, y).module_.state_dict()
     with pytest.raises(ValueError, match=r"unknown \(stages.1.conv1.weight, .*, …\)"):
         tiny(weights=Pretrained(deep)).fit(X, y)
+    more = sound | {"mix.weight": torch.ones(4, 4), "mix.bias": torch.ones(4)}
+    with pytest.raises(ValueError, match=r"unknown \(mix"):
+        tiny(weights=Pretrained(more)).fit(X, y)
+    headless = {k: v for k, v in sound.items() if not k.startswith("head.")}
+    with pytest.warns(UserWarning, match="left out nothing, for there is none"):
+        tiny(weights=Pretrained(headless)).fit(X, y)
     name = "stem.0.weight"
     with pytest.raises(ValueError, match=rf"another shape \({name}, int for"):
         tiny(weights=Pretrained(deep | {name: 3})).fit(X, y)

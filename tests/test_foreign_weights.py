@@ -1,11 +1,14 @@
 """Weights of networks that were made elsewhere, whatever their heads are like."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 from torch.nn.functional import pad
 
+from skmedimg import CNNImageClassifier
 from skmedimg.architectures import Pretrained
 
 
@@ -55,7 +58,7 @@ def test_pretrained_weights_of_a_published_network(tiny, images, data_file):
     X, y = images
     path = data_file("weights/resnet20-12fca82f.th")
     weights = Pretrained(path, freeze="features")
-    with pytest.warns(UserWarning, match=r"linear.bias, linear.weight were left out"):
+    with pytest.warns(UserWarning, match=r"left out linear.bias, linear.weight;"):
         clf = tiny(architecture=cifar_resnet20, weights=weights).fit(X, y)
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     own = clf.module_.state_dict()
@@ -113,3 +116,20 @@ def test_all_but_the_head_is_frozen(tiny, images):
     after = clf.module_.state_dict()
     changed = {name for name in state if not torch.equal(state[name], after[name])}
     assert changed == {"head.weight", "head.bias"}
+
+
+def test_auto_is_the_network_of_the_pretrained_estimator(images):
+    X, y = np.tile(images[0], (6, 1, 1)), np.tile(images[1], 6)
+    X[:, 0, 0] = np.arange(240)
+    source = CNNImageClassifier(max_epochs=1, random_state=0).fit(X, y)
+    assert source.module_.stem[0].out_channels == 16
+    clf = CNNImageClassifier(
+        max_epochs=1, random_state=0, weights=Pretrained(FrozenEstimator(source))
+    )
+    few = clf.fit(X[:40], y[:40])
+    large = clone(clf).fit(X[:40].repeat(6, 1).repeat(6, 2), y[:40])
+    for one in (few, large):
+        assert repr(one.module_) == repr(source.module_)
+    alone = clone(clf).set_params(weights=source.module_.state_dict())
+    with pytest.raises(ValueError, match=r"\(16, 1, 3, 3\) for \(8, 1, 3, 3\).*auto"):
+        alone.fit(X[:40], y[:40])
