@@ -14,11 +14,11 @@ class Pretrained(BaseEstimator):
     """Weights that a network starts from, for ``weights=``: fine-tuning.
 
     The last layer is left out, with a warning that says so, unless `source` is an
-    estimator of the same classes: weights do not tell what their outputs mean. With an
-    estimator that chose its network by ``architecture="auto"``, "auto" is that network.
-    Where the images have another number of channels, the first filters are summed over
-    the old channels and shared out among the new ones: grey images then give what they
-    would give as colour.
+    estimator of the same classes: weights do not tell what their outputs mean, nor do
+    the columns of label indicators. With an estimator that chose its network by
+    ``architecture="auto"``, "auto" is that network. Where the images have another
+    number of channels, the first filters are summed over the old channels and shared
+    out among the new ones: grey images then give what they would give as colour.
 
     Parameters
     ----------
