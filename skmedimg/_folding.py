@@ -111,29 +111,20 @@ def _tensors(conv: nn.Module, norm: nn.Module) -> list[Any]:
 
 def _fuse(pairs: list[tuple[Any, Any]]) -> list[nn.Module]:
     """Convolutions that scale and shift as the BatchNorm after them does."""
-    norms = [norm for _, norm in pairs]
-    mean, var = (
-        [norm._buffers[name] for norm in norms]
-        for name in ("running_mean", "running_var")
-    )
-    weight, bias = (
-        [norm._parameters[name] for norm in norms] for name in ("weight", "bias")
-    )
+    filters, weight, bias, mean, var = zip(*(_tensors(*p) for p in pairs), strict=True)
     with torch.no_grad():
         # End to end, what is done for each channel is one operation for all layers.
-        spread = torch._foreach_add(var, [norm.eps for norm in norms])
+        spread = torch._foreach_add(var, [norm.eps for _, norm in pairs])
         scales = torch.cat(spread).rsqrt_().mul_(torch.cat(weight))
         shifts = torch.cat(bias).sub_(torch.cat(mean).mul_(scales))
         channels = [len(v) for v in var]
         fused = []
-        for (conv, _), scale, shift in zip(
-            pairs, scales.split(channels), shifts.split(channels), strict=True
-        ):
-            filters, offset = conv._parameters["weight"], conv._parameters["bias"]
-            column = scale.view((-1,) + (1,) * (filters.ndim - 1))
-            if offset is not None:
-                shift = torch.addcmul(shift, offset, scale)
-            made = {"weight": filters * column, "bias": shift}
+        parts = filters, scales.split(channels), shifts.split(channels)
+        for (conv, _), kernel, scale, shift in zip(pairs, *parts, strict=True):
+            column = scale.view((-1,) + (1,) * (kernel.ndim - 1))
+            if conv.bias is not None:
+                shift = torch.addcmul(shift, conv.bias, scale)
+            made = {"weight": kernel * column, "bias": shift}
             fused.append(_shell(conv, _parameters=made))
     return fused
 

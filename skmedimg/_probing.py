@@ -76,9 +76,9 @@ def keep_to_its_layout(module: nn.Module, probe: torch.Tensor) -> None:
 
 def warn_of_probabilities(module: nn.Module, probe: torch.Tensor) -> None:
     """Warn where a network ends in a step that leaves the loss no logits."""
-    if is_plain(module) and type(module.head) is nn.Linear:
-        if type(module).__module__ in OURS:
-            return
+    ours = is_plain(module) and type(module).__module__ in OURS
+    if ours and type(module.head) is nn.Linear:
+        return
     try:
         with torch.enable_grad():
             output = module(probe)

@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from skmedimg._folding import CONVS
 from skmedimg._random import drawing_from
 from skmedimg._targets import LabelEncoding
 from skmedimg.architectures import Pretrained, ResNet
@@ -18,7 +19,6 @@ from skmedimg.architectures._layers import Network
 from skmedimg.architectures.resnet import STEMS, ResNetModule
 
 State = dict[str, torch.Tensor]
-_CONVS = (nn.Conv2d, nn.Conv3d)
 
 
 def load_weights(
@@ -84,11 +84,9 @@ def as_pretrained(architecture: Any, weights: Any) -> Any:
     """
     fitted = fitted_in(weights.source if isinstance(weights, Pretrained) else weights)
     module: Any = getattr(fitted, "module_", None)
-    named = isinstance(architecture, str) and architecture == "auto"
-    chosen = getattr(fitted, "architecture", None)
-    if not named or type(module) is not ResNetModule or not isinstance(chosen, str):
-        return architecture
-    if chosen != "auto":
+    both = architecture, getattr(fitted, "architecture", None)
+    are_auto = all(isinstance(one, str) and one == "auto" for one in both)
+    if not are_auto or type(module) is not ResNetModule:
         return architecture
     first: Any = next(module.stem.children())
     kind = (first.kernel_size[0], first.stride[0])
@@ -114,7 +112,7 @@ def head_of(module: nn.Module, probe: torch.Tensor) -> tuple[str, nn.Module]:
             lambda _, __, output, name=name: ran.append((name, output.numel()))
         )
         for name, layer in module.named_modules()
-        if isinstance(layer, (nn.Linear, *_CONVS))
+        if isinstance(layer, (nn.Linear, *CONVS))
     ]
     try:
         with torch.no_grad(), drawing_from(torch.Generator(probe.device)):
